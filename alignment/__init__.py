@@ -1,0 +1,1 @@
+"""What a model prefers to say. Nothing below this room imports it."""

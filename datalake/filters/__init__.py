@@ -1,0 +1,1 @@
+"""Signals measure, rules decide."""

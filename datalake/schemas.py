@@ -1,0 +1,231 @@
+"""Columns of every table, each with its meaning and its unit, declared once.
+
+A column marked ``content`` counts into the table's content digest; the others say when and where
+a row was obtained, and may change without anything downstream being recomputed.
+"""
+
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+DOC_ID = pa.string()  # 32 hexadecimal digits, see ``datalake.sources.record``
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column: its Arrow type, what a value means, in which unit, and whether it may be null."""
+
+    name: str
+    type: pa.DataType
+    meaning: str
+    unit: str = ""
+    nullable: bool = False
+    content: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Schema:
+    """The columns of one table, the column whose values are unique, and how it is partitioned."""
+
+    name: str
+    columns: tuple[Column, ...]
+    key: str
+    partition_by: tuple[str, ...] = ()
+
+    @property
+    def arrow(self) -> pa.Schema:
+        return pa.schema([pa.field(c.name, c.type, nullable=c.nullable) for c in self.columns])
+
+    @property
+    def content_columns(self) -> tuple[str, ...]:
+        return tuple(c.name for c in self.columns if c.content)
+
+
+_ID = Column("doc_id", DOC_ID, "identity of the document, from source, URI and position in it")
+_SOURCE = Column("source", pa.string(), "kind of source: web, code")
+_URI = Column("uri", pa.string(), "canonical address, without the port of a local server")
+_LICENCE = Column("licence", pa.string(), "SPDX expression, null where none is known", nullable=True)
+_PLACE = (
+    Column("archive", pa.string(), "file that holds the raw bytes", content=False),
+    Column("offset", pa.int64(), "first byte inside the archive", "bytes", content=False),
+    Column("length", pa.int64(), "extent inside the archive", "bytes", content=False),
+)
+_NUM_BYTES = Column("num_bytes", pa.int64(), "UTF-8 length of the text", "bytes")
+
+
+def _raw(kind: str, *extra: Column) -> Schema:
+    """A table of one kind of source: the bytes as they came, and where, when, under which licence."""
+    return Schema(
+        f"raw/{kind}",
+        (
+            _ID,
+            Column("snapshot", pa.string(), "refresh that found this row", content=False),
+            _URI,
+            _LICENCE,
+            *_PLACE,
+            Column(
+                "fetched_at", pa.timestamp("us", "UTC"), "when the bytes were read", content=False
+            ),
+            Column("payload", pa.binary(), "the bytes as they came"),
+            Column("payload_digest", pa.string(), "sha1:BASE32 of the payload, as in WARC"),
+            Column("content_type", pa.string(), "media type as declared or by name", nullable=True),
+            *extra,
+        ),
+        key="doc_id",
+        partition_by=("snapshot",),
+    )
+
+
+def _fraction(name: str, meaning: str) -> Column:
+    return Column(name, pa.float64(), meaning, "0..1")
+
+
+TABLES: dict[str, Schema] = {
+    table.name: table
+    for table in (
+        _raw(
+            "web",
+            Column("http_status", pa.int32(), "status of the response"),
+            Column(
+                "truncated", pa.string(), "why the payload was cut, null if whole", nullable=True
+            ),
+        ),
+        _raw(
+            "code",
+            Column("package", pa.string(), "distribution that holds the file"),
+            Column("package_version", pa.string(), "its version"),
+            Column("path", pa.string(), "path inside the distribution"),
+        ),
+        Schema(
+            "documents",
+            (
+                _ID,
+                _SOURCE,
+                _URI,
+                Column("title", pa.string(), "title of the page or path of the file"),
+                Column("language", pa.string(), "ISO 639-1 of prose, or programming language"),
+                Column("encoding", pa.string(), "character encoding the bytes were read with"),
+                _LICENCE,
+                *_PLACE,
+                _NUM_BYTES,
+                Column("text", pa.large_string(), "the document, NFC, without volatile addresses"),
+            ),
+            key="doc_id",
+        ),
+        Schema(
+            "signals",
+            (
+                _ID,
+                _SOURCE,
+                _URI,
+                Column("language", pa.string(), "as in documents"),
+                _LICENCE,
+                _NUM_BYTES,
+                Column("num_words", pa.int64(), "words between white space", "words"),
+                Column("num_lines", pa.int64(), "lines, empty ones too", "lines"),
+                Column("mean_word_length", pa.float64(), "mean word length", "characters"),
+                Column("hash_ratio", pa.float64(), "'#' per word"),
+                Column("ellipsis_ratio", pa.float64(), "'...' and U+2026 per word"),
+                _fraction("bullet_line_fraction", "lines that start with a bullet or a dash"),
+                _fraction("ellipsis_line_fraction", "lines that end in an ellipsis"),
+                _fraction("alphabetic_word_fraction", "words with at least one letter"),
+                Column("num_stop_words", pa.int64(), "distinct stop words of Gopher present"),
+                _fraction("duplicate_line_fraction", "lines that repeat an earlier one"),
+                _fraction("duplicate_line_character_fraction", "characters in repeated lines"),
+                _fraction("duplicate_paragraph_fraction", "paragraphs that repeat an earlier one"),
+                _fraction("duplicate_paragraph_character_fraction", "characters in such"),
+                *(
+                    _fraction(f"top_{n}_gram_character_fraction", f"characters in the top {n}-gram")
+                    for n in (2, 3, 4)
+                ),
+                *(
+                    _fraction(
+                        f"duplicate_{n}_gram_character_fraction",
+                        f"characters in repeated {n}-grams",
+                    )
+                    for n in range(5, 11)
+                ),
+                Column("max_line_length", pa.int64(), "longest line", "characters"),
+                Column("mean_line_length", pa.float64(), "mean length of lines", "characters"),
+                _fraction("alphabetic_fraction", "characters that are letters"),
+                _fraction("alphanumeric_fraction", "characters that are letters or digits"),
+                Column("generated", pa.bool_(), "says in its first lines that it is generated"),
+                Column("text_digest", pa.string(), "digest of the text without case and spacing"),
+                Column(
+                    "band_keys",
+                    pa.list_(pa.int64()),
+                    "MinHash key of each band; empty where there are too few words",
+                ),
+            ),
+            key="doc_id",
+        ),
+        Schema(
+            "kept",
+            (
+                _ID,
+                _SOURCE,
+                _LICENCE,
+                _NUM_BYTES,
+                Column("keep", pa.bool_(), "whether every rule let it pass"),
+                Column("reason", pa.string(), "first rule that dropped it", nullable=True),
+            ),
+            key="doc_id",
+        ),
+        Schema(
+            "duplicates",
+            (
+                _ID,
+                _SOURCE,
+                _NUM_BYTES,
+                Column("cluster", pa.string(), "smallest doc_id of the cluster"),
+                Column("kind", pa.string(), "exact, near"),
+                Column("survivor", pa.string(), "doc_id that stays for the cluster"),
+            ),
+            key="doc_id",
+        ),
+        Schema(
+            "corpus",
+            (
+                _ID,
+                _SOURCE,
+                _URI,
+                Column("title", pa.string(), "as in documents"),
+                Column("language", pa.string(), "as in documents"),
+                _LICENCE,
+                *_PLACE,
+                _NUM_BYTES,
+                Column("cluster", pa.string(), "near-duplicate cluster, doc_id where alone"),
+                Column("weight", pa.float64(), "times the document is seen in one epoch"),
+                Column("text", pa.large_string(), "as in documents"),
+            ),
+            key="doc_id",
+        ),
+        Schema(
+            "tokens",
+            (
+                Column("row_id", pa.int64(), "position of the row in its split"),
+                Column("split", pa.string(), "train or validation"),
+                Column("tokens", pa.binary(), "context_length + 1 ids, uint16 little-endian"),
+                Column("doc_ids", pa.list_(pa.string()), "documents in the row, in order"),
+                Column("doc_starts", pa.list_(pa.int32()), "first token of each in the row"),
+            ),
+            key="row_id",
+            partition_by=("split",),
+        ),
+        Schema(
+            "scaling_runs",
+            (
+                Column("run", pa.string(), "name of the small run"),
+                Column("flops", pa.float64(), "compute spent", "FLOP"),
+                Column("num_params", pa.int64(), "parameters that multiply, head included"),
+                Column("num_tokens", pa.int64(), "training tokens", "tokens"),
+                Column("d_model", pa.int64(), "width"),
+                Column("num_layers", pa.int64(), "depth"),
+                Column("batch_tokens", pa.int64(), "tokens per step", "tokens"),
+                Column("loss", pa.float64(), "validation loss at the end", "bits per byte"),
+                Column("seconds", pa.float64(), "wall time", "s", content=False),
+            ),
+            key="run",
+        ),
+    )
+}

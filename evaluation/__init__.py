@@ -1,0 +1,1 @@
+"""Numbers about models. Start with ``run.py``, then ``likelihood.py`` and ``intervals.py``."""

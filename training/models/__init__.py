@@ -1,0 +1,1 @@
+"""The catalogue of architectures: ``variants.py`` first, then ``language_model.py``."""

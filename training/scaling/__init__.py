@@ -1,0 +1,1 @@
+"""From small runs to a plan: sweep, fit, plan."""
