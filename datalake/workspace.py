@@ -6,7 +6,6 @@ of an artifact. The stage knows no Dagster; an asset is this function and a desc
 """
 
 import hashlib
-import os
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping
@@ -68,8 +67,8 @@ class Workspace:
             if path.exists():
                 shutil.rmtree(draft)
             else:
-                os.chmod(draft, 0o755)
-                os.replace(draft, path)
+                draft.chmod(0o755)
+                draft.replace(path)
         except BaseException:
             shutil.rmtree(draft, ignore_errors=True)
             raise
