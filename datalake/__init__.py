@@ -1,1 +1,4 @@
-"""Text and tables: sources -> transforms -> filters -> dedup -> corpus. Start with ``run.py``, then ``schemas.py`` and ``tables.py``."""
+"""Text and tables: sources -> transforms -> filters -> dedup -> corpus.
+
+Start with ``run.py``, then ``schemas.py`` and ``tables.py``.
+"""

@@ -14,5 +14,5 @@ class Config(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
-class Refusal(ValueError):
+class Refusal(ValueError):  # noqa: N818, it reads as what it is
     """Input that cannot be used: ``<place> must be <rule>, got <value>``. Never retried."""

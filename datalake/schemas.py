@@ -44,7 +44,9 @@ class Schema:
 _ID = Column("doc_id", DOC_ID, "identity of the document, from source, URI and position in it")
 _SOURCE = Column("source", pa.string(), "kind of source: web, code")
 _URI = Column("uri", pa.string(), "canonical address, without the port of a local server")
-_LICENCE = Column("licence", pa.string(), "SPDX expression, null where none is known", nullable=True)
+_LICENCE = Column(
+    "licence", pa.string(), "SPDX expression, null where none is known", nullable=True
+)
 _PLACE = (
     Column("archive", pa.string(), "file that holds the raw bytes", content=False),
     Column("offset", pa.int64(), "first byte inside the archive", "bytes", content=False),
@@ -54,7 +56,7 @@ _NUM_BYTES = Column("num_bytes", pa.int64(), "UTF-8 length of the text", "bytes"
 
 
 def _raw(kind: str, *extra: Column) -> Schema:
-    """A table of one kind of source: the bytes as they came, and where, when, under which licence."""
+    """A table of one kind of source: the bytes as they came, with where, when and licence."""
     return Schema(
         f"raw/{kind}",
         (

@@ -356,7 +356,7 @@ class Lake:
         partition: Mapping[str, str] | None = None,
     ) -> None:
         now = int(time.time() * 1000)
-        actions = [
+        actions: list[Any] = [
             AddAction(p.path, p.num_bytes, dict(p.partition), now, True, p.stats) for p in parts
         ]
         properties = CommitProperties(custom_metadata={"inputs": json.dumps(dict(inputs))})
