@@ -1,1 +1,12 @@
-"""One file per group of the lineage graph."""
+"""The lineage graph as a list to read: one file per group, in order of dependence."""
+
+from orchestration.assets import curation, evaluation, ingestion, pretraining, scaling, tokens
+
+STEPS = (
+    *ingestion.STEPS,
+    *curation.STEPS,
+    *tokens.STEPS,
+    *scaling.STEPS,
+    *pretraining.STEPS,
+    *evaluation.STEPS,
+)

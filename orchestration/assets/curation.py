@@ -1,0 +1,60 @@
+"""Curation: from everything that was found to what is worth training on."""
+
+from orchestration.step import Step
+
+STEPS = (
+    Step(
+        key="documents",
+        group="curation",
+        inputs=("raw/web", "raw/code"),
+        build="datalake.run:documents",
+        section=lambda recipe: recipe.datalake.documents,
+        kinds=("spark", "deltalake"),
+        says="The text of every record, with title, language and encoding.",
+    ),
+    Step(
+        key="signals",
+        group="curation",
+        inputs=("documents",),
+        build="datalake.run:signals",
+        section=lambda recipe: recipe.datalake.signals,
+        kinds=("spark", "deltalake"),
+        says="Measurements of each document and its MinHash band keys; no decision.",
+    ),
+    Step(
+        key="kept",
+        group="curation",
+        inputs=("signals",),
+        build="datalake.run:kept",
+        section=lambda recipe: recipe.datalake.kept,
+        kinds=("spark", "deltalake"),
+        says="For each document, whether it is kept, or the first rule that dropped it.",
+    ),
+    Step(
+        key="duplicates",
+        group="curation",
+        inputs=("signals", "kept"),
+        build="datalake.run:duplicates",
+        section=lambda recipe: recipe.datalake.duplicates,
+        kinds=("spark", "deltalake"),
+        says="Clusters of exact and near duplicates among kept documents, and who survives.",
+    ),
+    Step(
+        key="corpus",
+        group="curation",
+        inputs=("documents", "kept", "duplicates"),
+        build="datalake.run:corpus",
+        section=lambda recipe: recipe.datalake.corpus,
+        kinds=("spark", "deltalake"),
+        says="What training may see: kept, deduplicated, licence allowed, weighted.",
+    ),
+    Step(
+        key="data_card",
+        group="curation",
+        inputs=("raw/web", "raw/code", "documents", "kept", "duplicates", "corpus"),
+        build="datalake.run:data_card",
+        section=lambda recipe: recipe.datalake.data_card,
+        kinds=("python",),
+        says="Counts, bytes, licences and reasons per stage and source, as a page.",
+    ),
+)

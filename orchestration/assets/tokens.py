@@ -1,0 +1,24 @@
+"""Tokens: from text to packed rows of token ids."""
+
+from orchestration.step import Step
+
+STEPS = (
+    Step(
+        key="tokenizer",
+        group="tokens",
+        inputs=("corpus",),
+        build="training.run:tokenizer",
+        section=lambda recipe: recipe.training.tokenizer,
+        kinds=("python", "numpy"),
+        says="Byte-pair encoding trained on the corpus.",
+    ),
+    Step(
+        key="tokens",
+        group="tokens",
+        inputs=("corpus", "tokenizer"),
+        build="training.run:tokens",
+        section=lambda recipe: recipe.training.tokens,
+        kinds=("numpy", "deltalake"),
+        says="Packed token rows, train and validation, each naming its documents.",
+    ),
+)

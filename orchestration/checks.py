@@ -1,0 +1,119 @@
+"""What must hold of every version: a check is a question with a number, kept beside the asset.
+
+Checks on identity block what is downstream in the same run; a judgement about quality warns.
+"""
+
+import math
+from collections.abc import Iterator
+
+import dagster as dg
+import pyarrow.compute as pc
+
+from datalake.licences import is_allowed
+from datalake.schemas import TABLES
+from orchestration import freshness, resources
+
+
+def checks_of(keys: Iterator[str] | list[str]) -> list[dg.AssetChecksDefinition]:
+    """Every check of the graph."""
+    return [
+        *(_unique_keys(key) for key in keys if key in TABLES),
+        licences_are_allowed,
+        loss_is_finite,
+        loss_is_below_the_bigram,
+        evaluation_did_not_regress,
+    ]
+
+
+def _unique_keys(key: str) -> dg.AssetChecksDefinition:
+    schema = TABLES[key]
+
+    @dg.asset_check(
+        asset=dg.AssetKey(key.split("/")),
+        name="has_rows_with_unique_keys",
+        description=f"At least one row; every {schema.key} is present, and once a partition.",
+        blocking=True,
+    )
+    def check(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
+        version = _version(context, key)
+        columns = [schema.key, *schema.partition_by]
+        rows = resources.workspace().lake.read(key, version, columns)
+        nulls = rows[schema.key].null_count
+        repeated = len(rows) - len(rows.group_by(columns).aggregate([]))
+        return dg.AssetCheckResult(
+            passed=len(rows) > 0 and not nulls and not repeated,
+            metadata={"rows": len(rows), "null keys": nulls, "repeated keys": repeated},
+        )
+
+    return check
+
+
+@dg.asset_check(
+    asset="corpus", blocking=True, description="No document whose licence the allow list refuses."
+)
+def licences_are_allowed(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
+    """Every licence of the corpus is on the allow list; an unknown one is the rules' business."""
+    rows = resources.workspace().lake.read("corpus", _version(context, "corpus"), ["licence"])
+    counts = {c["values"]: c["counts"] for c in pc.value_counts(rows["licence"]).to_pylist()}
+    refused = {k: n for k, n in counts.items() if k is not None and not is_allowed(k)}
+    return dg.AssetCheckResult(
+        passed=not refused, metadata={"licences": len(counts), "refused": refused}
+    )
+
+
+@dg.asset_check(asset="base_model", blocking=True, description="The realised loss is a number.")
+def loss_is_finite(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
+    """The validation loss that training ended with is finite."""
+    loss = float(_report(context, "base_model", "bits_per_byte"))
+    return dg.AssetCheckResult(passed=math.isfinite(loss), metadata={"bits_per_byte": loss})
+
+
+@dg.asset_check(
+    asset="base_evaluation",
+    description="Bits per byte on the validation split, against the bigram of the train split.",
+)
+def loss_is_below_the_bigram(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
+    """The model predicts held-out text better than an interpolated bigram."""
+    model = float(_report(context, "base_evaluation", "bits_per_byte"))
+    bigram = float(_report(context, "base_evaluation", "bigram_bits_per_byte"))
+    return dg.AssetCheckResult(
+        passed=model < bigram,
+        severity=dg.AssetCheckSeverity.WARN,
+        metadata={"bits_per_byte": model, "bigram": bigram, "gain": 1 - model / bigram},
+    )
+
+
+@dg.asset_check(
+    asset="base_evaluation",
+    description="Bits per byte, against the evaluation before, beyond its interval.",
+)
+def evaluation_did_not_regress(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
+    """The new interval does not lie wholly above the earlier figure."""
+    key = dg.AssetKey("base_evaluation")
+    records = context.instance.fetch_materializations(key, limit=20).records
+    made = [r.asset_materialization for r in records if r.asset_materialization]
+    now = made[0].metadata
+    changed = (m for m in made[1:] if m.data_version != made[0].data_version)
+    before = next((m.metadata for m in changed if "bits_per_byte" in m.metadata), None)
+    low = float(now["bits_per_byte_low"].value)
+    earlier = None if before is None else float(before["bits_per_byte"].value)
+    return dg.AssetCheckResult(
+        passed=earlier is None or low <= earlier,
+        severity=dg.AssetCheckSeverity.WARN,
+        metadata={"low": low, "before": earlier if earlier is not None else "none"},
+    )
+
+
+def _version(context: dg.AssetCheckExecutionContext, key: str) -> int:
+    made = freshness.last(context.instance, key)
+    if made is None:
+        raise dg.Failure(f"{key} must be materialized before it is checked", allow_retries=False)
+    return int(made.version)
+
+
+def _report(context: dg.AssetCheckExecutionContext, key: str, name: str) -> object:
+    made = freshness.last(context.instance, key)
+    value = None if made is None else made.value(name)
+    if value is None:
+        raise dg.Failure(f"{key} must report {name}, got nothing", allow_retries=False)
+    return value

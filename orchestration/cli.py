@@ -1,0 +1,140 @@
+"""The ``tarn`` command: run the graph, open the UIs, check the machine."""
+
+import importlib
+import logging
+import sys
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.logging import RichHandler
+from rich.table import Table
+
+from datalake.config import Refusal
+from orchestration import doctor as doctor_checks
+from orchestration import resources
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
+console = Console(highlight=False)
+
+RecipeOption = Annotated[
+    str | None, typer.Option("--recipe", help="Name of a recipe, or path of a YAML file.")
+]
+
+
+@app.callback()
+def tarn() -> None:
+    """From raw web pages and source code to an evaluated language model."""
+
+
+@app.command()
+def run(
+    recipe: RecipeOption = None,
+    select: Annotated[
+        str | None, typer.Option(help="Dagster selection of assets, such as key:kept+")
+    ] = None,
+    force: Annotated[bool, typer.Option(help="Compute again what is fresh, too.")] = False,
+) -> None:
+    """Materialize the graph: what is stale is computed, what did not change is not."""
+    from orchestration import materialize
+
+    resources.adopt_environment(recipe)
+    _listen()
+    started = time.monotonic()
+    try:
+        outcome = materialize.materialize(select=select, force=force)
+    except Refusal as refusal:
+        _refuse(refusal)
+    _report(outcome, time.monotonic() - started)
+    if outcome.failures:
+        raise typer.Exit(1)
+
+
+@app.command()
+def ui(
+    recipe: RecipeOption = None,
+    dagster_port: Annotated[int, typer.Option(help="First port to try.")] = 3000,
+    mlflow_port: Annotated[int, typer.Option(help="First port to try.")] = 5000,
+) -> None:
+    """Start Dagster (webserver and daemon) and MLflow; Ctrl-C stops them all."""
+    from orchestration import services
+
+    resources.adopt_environment(recipe)
+    try:
+        resources.recipe()
+        services.serve(dagster_port, mlflow_port, console.print)
+    except Refusal as refusal:
+        _refuse(refusal)
+
+
+@app.command()
+def doctor() -> None:
+    """Say what this machine has, what Tarn needs, and what is missing."""
+    table = Table("", "what", "found", "needed", box=None)
+    findings = doctor_checks.examine()
+    for finding in findings:
+        mark = "[green]ok[/]" if finding.good else "[red]no[/]"
+        table.add_row(mark, finding.what, finding.found, finding.needed)
+    console.print(table)
+    if not all(finding.good for finding in findings):
+        raise typer.Exit(1)
+
+
+@app.command()
+def bench(name: str) -> None:
+    """Run the benchmark NAME of tests/benchmarks; its last line is one JSON object."""
+    folder = Path(__file__).parents[1] / "tests" / "benchmarks"
+    names = sorted(path.stem.removeprefix("bench_") for path in folder.glob("bench_*.py"))
+    if name not in names:
+        _refuse(Refusal(f"benchmark must be one of {', '.join(names)}, got {name}"))
+    sys.path.insert(0, str(folder.parents[1]))
+    importlib.import_module(f"tests.benchmarks.bench_{name}").main()
+
+
+def _listen() -> None:
+    """Show the progress of the assets: the lines that they ``say``."""
+    handler = RichHandler(console=console, show_path=False, show_level=False, markup=False)
+    handler.setFormatter(_AssetLine())
+    logger = logging.getLogger("tarn")
+    logger.handlers[:] = [handler]
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+
+
+class _AssetLine(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        asset = getattr(record, "asset", "")
+        return f"{asset:<16} {record.getMessage()}"
+
+
+def _report(outcome: "materialize.Outcome", seconds: float) -> None:  # type: ignore[name-defined]  # noqa: F821
+    table = Table("asset", "state", "rows", "s", "what came out", box=None, pad_edge=False)
+    for line in outcome.lines:
+        took = "" if line.seconds is None else f"{line.seconds:.1f}"
+        rows = "" if line.rows is None else f"{line.rows:,}"
+        table.add_row(line.key, line.state, rows, took, line.finding)
+    console.print()
+    console.print(table)
+    for failure in outcome.failures:
+        console.print(f"[red]failed[/] {failure}", soft_wrap=True)
+    console.print()
+    if outcome.computed:
+        done = f"{outcome.computed} computed, {outcome.unchanged} unchanged"
+    else:
+        done = "everything is fresh"
+    console.print(f"{done} in {seconds:.0f} s")
+    for name, path in outcome.pages.items():
+        console.print(f"{name:<12}{path}", soft_wrap=True)
+    console.print(f"{'logs':<12}{resources.home() / 'logs'}", soft_wrap=True)
+    console.print("look at it  [bold]make ui[/]  (Dagster and MLflow in the browser)")
+
+
+def _refuse(refusal: Refusal) -> None:
+    console.print(f"[red]refused[/] {refusal}", soft_wrap=True)
+    raise typer.Exit(2)
+
+
+if __name__ == "__main__":
+    app()

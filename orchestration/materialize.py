@@ -1,0 +1,172 @@
+"""One run of the graph in this process, and what a person wants to know of it afterwards."""
+
+import contextlib
+import fcntl
+import logging
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import dagster as dg
+
+from datalake.config import Refusal
+from orchestration import freshness, resources
+from orchestration.asset import FORCE, terminal
+from orchestration.assets import STEPS
+from orchestration.automation import EVERYTHING
+
+# What the table at the end says of an asset: names of reported figures, in this order.
+_TOLD = 4
+_PAGES = {"data_card": "index.html", "leaderboard": "index.html", "model_card": "index.html"}
+
+
+@dataclass(frozen=True)
+class Line:
+    """One asset in the table at the end."""
+
+    key: str
+    state: str
+    rows: int | None
+    seconds: float | None
+    finding: str
+
+
+@dataclass
+class Outcome:
+    """What a run did."""
+
+    lines: list[Line] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
+    pages: dict[str, Path] = field(default_factory=dict)
+    computed: int = 0
+    unchanged: int = 0
+
+
+def materialize(select: str | None = None, force: bool = False) -> Outcome:
+    """Run the selected assets, by default all. Failures of assets are part of the outcome.
+
+    Raises Refusal for a recipe or selection that is wrong, and while another run is at work.
+    """
+    recipe = resources.recipe()
+    with _alone(), _quiet():
+        instance = dg.DagsterInstance.get()
+        stale = freshness.stale(instance, STEPS, recipe, resources.workspace())
+        if not stale and not force and not select:
+            return _outcome(instance, [], set())
+        for key, reason in stale.items():
+            terminal.info("stale: %s", reason, extra={"asset": key})
+        from orchestration.definitions import defs
+
+        job = defs.resolve_job_def(EVERYTHING)
+        if select:
+            job = job.get_subset(asset_selection=_selected(select))
+        result = job.execute_in_process(
+            instance=instance,
+            run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
+            tags={FORCE: "true"} if force else {},
+            raise_on_error=False,
+        )
+        failures = [_cause(event) for event in result.all_events if event.is_step_failure]
+        failures += [
+            f"{e.asset_key.to_user_string()}: check {e.check_name} did not pass"
+            for e in result.get_asset_check_evaluations()
+            if not e.passed and e.severity == dg.AssetCheckSeverity.ERROR
+        ]
+        made = {m.asset_key.to_user_string() for m in _materializations(result)}
+        return _outcome(instance, failures, made)
+
+
+def _materializations(result: dg.ExecuteInProcessResult) -> Iterator[dg.AssetMaterialization]:
+    for event in result.get_asset_materialization_events():
+        yield event.step_materialization_data.materialization
+
+
+def _selected(select: str) -> set[dg.AssetKey]:
+    from orchestration.definitions import defs
+
+    try:
+        selection = dg.AssetSelection.from_string(select)
+        keys = selection.resolve(defs.resolve_asset_graph())
+    except Exception as error:  # Dagster's parser raises several classes
+        problem = " ".join(str(error).split())
+        raise Refusal(
+            f"--select must be a Dagster asset selection, got {select}: {problem}"
+        ) from None
+    if not keys:
+        raise Refusal(f"--select must name an asset of the graph, got {select}")
+    return set(keys)
+
+
+def _outcome(instance: dg.DagsterInstance, failures: list[str], made: set[str]) -> Outcome:
+    outcome = Outcome(failures=failures)
+    for step in STEPS:
+        found = freshness.last(instance, step.key)
+        if found is None:
+            outcome.lines.append(Line(step.key, "missing", None, None, ""))
+            continue
+        unchanged = step.key not in made or bool(found.value("unchanged"))
+        outcome.computed += not unchanged
+        outcome.unchanged += unchanged
+        rows = found.value("dagster/row_count")
+        seconds = None if unchanged else found.value("tarn/seconds")
+        state = "fresh" if unchanged else "computed"
+        outcome.lines.append(Line(step.key, state, rows, seconds, _finding(found)))
+        if page := _PAGES.get(step.key):
+            outcome.pages[step.key] = Path(str(found.version)) / page
+    return outcome
+
+
+def _finding(found: freshness.Last) -> str:
+    """The first reported figures, in words."""
+    told = []
+    for name, value in found.metadata.items():
+        ours = "/" not in name and name not in ("bytes", "unchanged")
+        if ours and isinstance(value, dg.FloatMetadataValue | dg.IntMetadataValue):
+            figure = f"{value.value:,}" if isinstance(value.value, int) else f"{value.value:.4g}"
+            told.append(f"{name.replace('_', ' ')} {figure}")
+    return ", ".join(told[:_TOLD])
+
+
+def _cause(event: dg.DagsterEvent) -> str:
+    """What went wrong, where: the innermost cause of a failed step."""
+    failure = event.step_failure_data
+    step = (event.step_key or "").replace("__", "/")
+    if failure.user_failure_data and failure.user_failure_data.description:
+        return f"{step}: {failure.user_failure_data.description}"
+    error = failure.error
+    while error is not None and error.cause is not None:
+        error = error.cause
+    return f"{step}: {error.message.strip() if error else 'no reason given'}"
+
+
+@contextlib.contextmanager
+def _alone() -> Iterator[None]:
+    """One run in a process of the command line at a time; Dagster's queue does not see these."""
+    lock = resources.dagster_home() / "tarn-run.lock"
+    with lock.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise Refusal(f"{lock} must be free, got a run at work: wait for it to end") from None
+        yield
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Other people's warnings and log lines go to ``logs/run.log``."""
+    folder = resources.home() / "logs"
+    folder.mkdir(parents=True, exist_ok=True)
+    handler = logging.FileHandler(folder / "run.log", mode="w")
+    root = logging.getLogger()
+    before = root.handlers[:]
+    root.handlers[:] = [handler]
+    logging.captureWarnings(True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")
+        try:
+            yield
+        finally:
+            logging.captureWarnings(False)
+            root.handlers[:] = before
+            handler.close()

@@ -1,0 +1,130 @@
+"""The recipe: one YAML file that says everything a run may decide, a section per room.
+
+A recipe is found by its name in ``orchestration/recipes`` or by its path. ``extends: NAME`` takes
+another recipe's values where this one is silent. A value that is wrong is refused in one line
+that names the file, the key, the rule and the value.
+"""
+
+import difflib
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import Field, ValidationError
+
+import datalake.run
+import evaluation.run
+import training.run
+from datalake.config import Config, Refusal
+
+RECIPES = Path(__file__).parent / "recipes"
+
+
+class OrchestrationSettings(Config):
+    """When things are done again."""
+
+    max_age_hours: dict[str, float]  # of each source asset, after which it is fetched anew
+    daily_refresh_hour: int = Field(default=3, ge=0, le=23)  # UTC; night where most users are
+
+
+class Recipe(Config):
+    """Everything that a run may decide."""
+
+    name: str
+    datalake: datalake.run.Settings
+    training: training.run.Settings
+    evaluation: evaluation.run.Settings
+    orchestration: OrchestrationSettings
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.2 numbers: ``1.2e13`` is a number, as people write budgets."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(\d[\d_]*\.?[\d_]*|\.\d+)([eE][-+]?\d+)?$|^[-+]?\.(inf|Inf)$|^\.nan$"),
+    list("-+0123456789."),
+)
+
+
+def load_recipe(name: str) -> Recipe:
+    """The recipe called ``name``, or in the file ``name``. Raises Refusal on anything wrong."""
+    path = find_recipe(name)
+    values = _read(path)
+    try:
+        # Strict, by way of JSON: lists become tuples, but no text becomes a number.
+        return Recipe.model_validate_json(json.dumps(values))
+    except ValidationError as error:
+        raise Refusal(_one_line(path, error)) from None
+
+
+def find_recipe(name: str) -> Path:
+    """Path of a recipe. An unknown name is refused with the near ones and the list."""
+    if name.endswith((".yaml", ".yml")):
+        if not Path(name).is_file():
+            raise Refusal(f"recipe {name} must be a file, got nothing there")
+        return Path(name).resolve()
+    names = sorted(path.stem for path in RECIPES.glob("*.yaml"))
+    if name not in names:
+        near = difflib.get_close_matches(name, names, 1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise Refusal(f"recipe must be one of {', '.join(names)}, got {name}{hint}")
+    return RECIPES / f"{name}.yaml"
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        values = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        problem = " ".join(str(error).split())
+        raise Refusal(f"{path.name} must be YAML in UTF-8, got {problem}") from None
+    if not isinstance(values, dict):
+        raise Refusal(f"{path.name} must hold a section per room, got {type(values).__name__}")
+    values.setdefault("name", path.stem)
+    if base := values.pop("extends", None):
+        if find_recipe(base) == path:
+            raise Refusal(f"{path.name}: extends must name another recipe, got {base}")
+        values = _overlay(_read(find_recipe(base)), values)
+    return values
+
+
+def _overlay(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """``above`` where it speaks, ``below`` elsewhere; a section with another kind is replaced."""
+    merged = dict(below)
+    for key, value in above.items():
+        old = below.get(key)
+        same_kind = (
+            isinstance(value, dict)
+            and isinstance(old, dict)
+            and value.get("kind", old.get("kind")) == old.get("kind")
+        )
+        merged[key] = _overlay(old, value) if same_kind else value  # type: ignore[arg-type]
+    return merged
+
+
+def _one_line(path: Path, error: ValidationError) -> str:
+    first = error.errors()[0]
+    place = ".".join(str(step) for step in first["loc"])
+    if first["type"] == "extra_forbidden":
+        known = _keys_beside(first["loc"])
+        near = difflib.get_close_matches(str(first["loc"][-1]), known, 1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        return f"{path.name}: {place} must be a known key{hint}"
+    if first["type"] == "missing":
+        return f"{path.name}: {place} must be given, got nothing"
+    return f"{path.name}: {place} must satisfy: {first['msg']}, got {first['input']!r}"
+
+
+def _keys_beside(place: tuple[int | str, ...]) -> list[str]:
+    """Keys that are known where the unknown key at ``place`` stands."""
+    model: Any = Recipe
+    for step in place[:-1]:
+        field = getattr(model, "model_fields", {}).get(step)
+        if field is None:
+            return []
+        model = field.annotation
+    return list(getattr(model, "model_fields", {}))
