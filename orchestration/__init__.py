@@ -1,1 +1,5 @@
-"""Order, time and choice: ``definitions.py`` is the one Dagster entry, ``recipe.py`` the one YAML reader, ``cli.py`` the command."""
+"""Order, time and choice.
+
+``definitions.py`` is the one Dagster entry, ``assets/`` the lineage graph, ``recipe.py`` the one
+reader of YAML, ``cli.py`` the command.
+"""
