@@ -1,0 +1,134 @@
+"""Signals: the compiled kernel against plain Python, then textbook cases and the edges."""
+
+import random
+
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from datalake.dedup.minhash import Banding, BandsConfig
+from datalake.filters.characters import character_classes
+from datalake.filters.signals import COPIED, NUMBERS, measure, says_generated
+from datalake.schemas import TABLES
+from tests.datalake.filters.plain_signals import plain_signals
+
+BANDING = Banding.of(BandsConfig())
+# Pieces that meet the rules' special cases far more often than random characters would.
+PIECES = st.sampled_from(
+    ["\n", "\n\n", "\r\n", "\r", " ", "\t", "\x0b", "\x85", "\u2028", "\u00a0", "\u3000"]
+    + [".", "..", "...", "....", "…", "#", "-", "•", "_", "'"]
+    + ["the", "be", "to", "of", "and", "that", "The", "a", "b", "cd", "Ωμέγα", "naïve", "İ", "ß"]
+    + ["日本", "ไทย", "٣", "½", "𝔘", "👩‍🔬", "\u0301", "x" * 40, "1234", "e\u0301"]
+)
+TEXTS = st.one_of(
+    st.text(max_size=60),
+    st.lists(PIECES, max_size=80).map("".join),
+    st.lists(PIECES, max_size=80).map(" ".join),
+)
+
+
+def documents(*texts: str) -> pa.RecordBatch:
+    columns = {
+        "doc_id": pa.array([f"{k:032x}" for k in range(len(texts))]),
+        "source": pa.array(["web"] * len(texts)),
+        "uri": pa.array([f"https://example.org/{k}" for k in range(len(texts))]),
+        "language": pa.array(["en"] * len(texts)),
+        "licence": pa.array([None] * len(texts), pa.string()),
+        "num_bytes": pa.array([len(text.encode()) for text in texts], pa.int64()),
+        "text": pa.array(texts, pa.large_string()),
+    }
+    return pa.RecordBatch.from_pydict(columns)
+
+
+def signals(*texts: str) -> list[dict]:
+    return measure(documents(*texts), BANDING).to_pylist()
+
+
+def numbers(row: dict) -> dict[str, float]:
+    return {name: row[name] for name in NUMBERS}
+
+
+@given(TEXTS)
+@settings(max_examples=600, deadline=None)
+def test_every_number_equals_plain_python(text: str) -> None:
+    assert numbers(signals(text)[0]) == pytest.approx(plain_signals(text), rel=1e-12)
+
+
+@given(st.lists(TEXTS, max_size=8))
+@settings(max_examples=60, deadline=None)
+def test_a_batch_is_its_documents_one_by_one(texts: list[str]) -> None:
+    rows = signals(*texts)
+    for key in (*NUMBERS, "text_digest", "generated", "band_keys"):
+        assert [row[key] for row in rows] == [signals(text)[0][key] for text in texts]
+
+
+@pytest.mark.parametrize("vocabulary", [1, 3, 30, 3000])
+def test_repetition_equals_plain_python_on_long_texts(vocabulary: int) -> None:
+    draw = random.Random(vocabulary)
+    words = [f"w{draw.randrange(vocabulary)}" for _ in range(3000)]
+    words[2000:2400] = words[100:500]  # a long copied span
+    breaks = [draw.choice([" "] * 8 + ["\n", "\n\n"]) for _ in words]
+    text = "".join(word + gap for word, gap in zip(words, breaks, strict=True))
+    assert numbers(signals(text)[0]) == pytest.approx(plain_signals(text), rel=1e-12)
+
+
+def test_a_slice_of_a_batch_is_measured_as_itself() -> None:
+    batch = documents("one two", "three four five", "", "six")
+    whole = measure(batch, BANDING)
+    assert measure(batch.slice(1, 2), BANDING).equals(whole.slice(1, 2))
+
+
+def test_rows_have_the_schema_and_carry_their_document_along() -> None:
+    batch = documents("some text", "")
+    rows = measure(batch, BANDING)
+    assert rows.schema.equals(TABLES["signals"].arrow)
+    assert [rows[name].to_pylist() for name in COPIED] == [
+        batch[name].to_pylist() for name in COPIED
+    ]
+
+
+def test_every_number_of_the_schema_is_measured() -> None:
+    others = {*COPIED, "generated", "text_digest", "band_keys"}
+    assert [c.name for c in TABLES["signals"].columns if c.name not in others] == list(NUMBERS)
+
+
+@pytest.mark.parametrize("text", ["", "\n\n\n", " \t\u3000"])
+def test_a_text_without_words_has_zeros_for_every_ratio(text: str) -> None:
+    row = signals(text)[0]
+    assert row["band_keys"] == []
+    assert all(row[name] == 0 for name in NUMBERS if "line" not in name)
+
+
+def test_no_documents_give_no_rows() -> None:
+    assert len(measure(documents(), BANDING)) == 0
+
+
+def test_a_page_that_repeats_one_sentence_is_nothing_but_duplicates() -> None:
+    row = signals("buy our very cheap watches now\n" * 100)[0]
+    assert row["duplicate_line_fraction"] == 0.99
+    assert row["top_2_gram_character_fraction"] == pytest.approx(7 * 100 / 3100)  # "buy our"
+    assert row["duplicate_6_gram_character_fraction"] == pytest.approx(99 * 25 / 3100)
+
+
+def test_occurrences_that_overlap_never_make_more_than_the_whole_text() -> None:
+    assert signals("a a a a a")[0]["top_4_gram_character_fraction"] == 1.0
+
+
+def test_class_tables_agree_with_the_interpreter_beyond_their_end() -> None:
+    beyond = map(chr, range(len(character_classes()), 0x110000))
+    assert not any(c.isalnum() or c.isspace() for c in beyond)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("# Autogenerated by tool\nx = 1\n", True),
+        ("\n\n\n\n// THIS FILE IS GENERATED", True),
+        ("a\nb\nc\nd\ne\n# automatically generated\n", False),
+        ("words about generators\n", False),
+        ("", False),
+    ],
+)
+def test_only_the_first_five_lines_say_that_a_file_is_generated(text: str, says: bool) -> None:
+    assert says_generated(text.encode()) is says
