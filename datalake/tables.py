@@ -117,7 +117,7 @@ class Lake:
             named = _PART_NAME.search(action["path"])
             parts.append(
                 Part(
-                    path=action["path"],
+                    path=unquote(action["path"]),  # delta-rs escapes in the log
                     rows=action["num_records"],
                     num_bytes=action["size_bytes"],
                     digest=named[1] if named else "",
@@ -131,7 +131,7 @@ class Lake:
         self, name: str, version: int | None = None, where: Mapping[str, str] | None = None
     ) -> list[str]:
         """Absolute addresses of the parts of a version."""
-        return [f"{self.uri(name)}/{unquote(p.path)}" for p in self.parts(name, version, where)]
+        return [f"{self.uri(name)}/{p.path}" for p in self.parts(name, version, where)]
 
     def batches(
         self,
@@ -169,7 +169,7 @@ class Lake:
         tests = {c: v for c, v in (where or {}).items() if c not in partition}
         stored = [c for c in dict.fromkeys([*schema.names, *tests]) if c not in partition]
         filesystem, folder = _filesystem(self.uri(name))
-        with filesystem.open_input_file(f"{folder}/{unquote(part.path)}") as file:
+        with filesystem.open_input_file(f"{folder}/{part.path}") as file:
             for batch in pq.ParquetFile(file).iter_batches(batch_rows, columns=stored):
                 for column, value in tests.items():
                     batch = batch.filter(pc.equal(batch[column], value))
@@ -272,7 +272,7 @@ class Lake:
         filesystem, folder = _filesystem(self.uri(name))
         for part in parts:
             with contextlib.suppress(FileNotFoundError):
-                filesystem.delete_file(f"{folder}/{unquote(part.path)}")
+                filesystem.delete_file(f"{folder}/{part.path}")
 
     def commit(
         self,
@@ -471,8 +471,6 @@ class PartWriter:
             "maxValues": {c: high for c, (_, high) in self._extremes.items()},
             "nullCount": self._nulls,
         }
-        # A folder name is escaped once on disk and once more in the log, as Delta wants it.
-        path = quote(path, safe="/=")
         return Part(path, self._rows, size, str(self._digest), self.partition, json.dumps(stats))
 
     def discard(self) -> None:

@@ -1,0 +1,30 @@
+"""What tests of every room share: a workspace of their own, and one Spark session a process."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from datalake.workspace import Workspace
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Workspace:
+    """An empty installation in a temporary folder, silent."""
+    return Workspace(home=tmp_path / "home", say=lambda line: None)
+
+
+@pytest.fixture(scope="session")
+def _spark_scratch(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    from datalake import spark
+
+    folder = tmp_path_factory.mktemp("spark")
+    spark.session(Workspace(home=folder, spark_master="local[2]"))
+    yield folder
+    spark.stop()
+
+
+@pytest.fixture
+def spark_workspace(_spark_scratch: Path, workspace: Workspace) -> Workspace:
+    """An empty installation, with the Spark session of this process running."""
+    return workspace
