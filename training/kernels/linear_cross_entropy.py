@@ -1,0 +1,143 @@
+"""Mean cross-entropy of a linear head, without ever holding all logits.
+
+Logits are made, scored and turned into gradients chunk by chunk of rows, so that memory does not
+grow with rows x vocabulary. The gradients of hidden states and head are made in the forward pass
+(Hsu et al. 2024, "Liger kernel", arXiv:2410.10989): the logits exist once, and the backward pass is
+a multiplication by a scalar.
+
+The operator inside, ``cross_entropy_rows``, reads a chunk of logits and leaves their gradient in
+its place; it is the part with a kernel.
+"""
+
+import sys
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from datalake.config import Refusal
+
+CHUNK_ROWS = 128  # a chunk of 8k logits in bf16 is 2 MB: the last-level cache holds it
+
+
+def linear_cross_entropy(
+    hidden: Tensor, weight: Tensor, targets: Tensor, chunk_rows: int = CHUNK_ROWS
+) -> Tensor:
+    """Mean over rows of -log softmax(hidden @ weight^T)[target], in nats: a float32 scalar.
+
+    ``hidden`` [rows, d_model], ``weight`` [vocab, d_model], ``targets`` [rows] of int64. Products
+    run in autocast's dtype where autocast is on, sums and losses in float32.
+    Refuses no rows at all, since a mean of nothing is undefined.
+    """
+    if not len(targets):
+        raise Refusal("targets must be at least one row, got none")
+    return _LinearCrossEntropy.apply(hidden, weight, targets, chunk_rows)
+
+
+@torch.no_grad()
+def token_nats(
+    hidden: Tensor, weight: Tensor, targets: Tensor, chunk_rows: int = CHUNK_ROWS
+) -> Tensor:
+    """Each row's -log softmax(hidden @ weight^T)[target], [rows], in float32; no gradient."""
+    nats = torch.empty(len(targets), dtype=torch.float32, device=hidden.device)
+    with torch.autocast(hidden.device.type, enabled=False):
+        w = weight.float()
+        for start in range(0, len(targets), chunk_rows):
+            part = slice(start, start + chunk_rows)
+            logits = hidden[part].float() @ w.T
+            nats[part] = F.cross_entropy(logits, targets[part], reduction="none")
+    return nats
+
+
+class _LinearCrossEntropy(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, chunk: int) -> Tensor:
+        rows, device = len(targets), hidden.device.type
+        autocast = torch.is_autocast_enabled(device)
+        dtype = torch.get_autocast_dtype(device) if autocast else hidden.dtype
+        h, w = hidden.to(dtype), weight.to(dtype)
+        needs_hidden, needs_weight = ctx.needs_input_grad[:2]
+        d_hidden = torch.empty_like(h) if needs_hidden else None
+        d_weight = torch.zeros_like(w, dtype=torch.float32) if needs_weight else None
+        nats = torch.empty(rows, dtype=torch.float32, device=hidden.device)
+        for start in range(0, rows, chunk):
+            part = slice(start, start + chunk)
+            logits = h[part] @ w.T
+            cross_entropy_rows(logits, targets[part], nats[part])
+            if d_hidden is not None:
+                torch.mm(logits, w, out=d_hidden[part])
+            if d_weight is not None:
+                d_weight += logits.T @ h[part]
+        ctx.save_for_backward(d_hidden, d_weight)
+        ctx.rows, ctx.dtypes = rows, (hidden.dtype, weight.dtype)
+        return nats.mean()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, d_loss: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
+        scale = d_loss / ctx.rows
+        d_hidden, d_weight = (
+            None if gradient is None else (gradient * scale).to(dtype)
+            for gradient, dtype in zip(ctx.saved_tensors, ctx.dtypes, strict=True)
+        )
+        return d_hidden, d_weight, None, None
+
+
+def cross_entropy_rows(logits: Tensor, targets: Tensor, nats: Tensor) -> None:
+    """Write each row's -log softmax(logits)[target] to ``nats``, and its gradient over ``logits``.
+
+    ``logits`` [rows, vocab] is overwritten with softmax(logits) - one_hot(targets); ``targets``
+    and ``nats`` are [rows].
+    """
+    (kernel_rows if logits.is_cuda else twin_rows)(logits, targets, nats)
+
+
+def twin_rows(logits: Tensor, targets: Tensor, nats: Tensor) -> None:
+    """``cross_entropy_rows`` in plain PyTorch."""
+    chosen = targets[:, None]
+    p = torch.softmax(logits, dim=-1)
+    p_target = p.gather(1, chosen)[:, 0].float()
+    torch.log(p_target, out=nats).neg_()
+    lost = p_target < torch.finfo(torch.float32).tiny
+    if lost.any():  # beyond 87 nats a probability underflows; its logarithm must not
+        far = logits[lost].float()
+        nats[lost] = far.logsumexp(-1) - far.gather(1, chosen[lost])[:, 0]
+    logits.copy_(p).scatter_add_(1, chosen, logits.new_full(chosen.shape, -1))
+
+
+if sys.platform == "linux":  # Triton has no wheels elsewhere; there the twin is the operator
+    import triton
+    import triton.language as tl
+
+    @triton.jit
+    def _rows(logits, targets, nats, vocab, block: tl.constexpr):  # type: ignore[no-untyped-def]
+        row = tl.program_id(0).to(tl.int64)
+        logits += row * vocab
+        target = tl.load(targets + row)
+        # One pass for the maximum and the sum of exponentials (Milakov and Gimelshein 2018,
+        # arXiv:1805.02867), one to write the gradient.
+        top = -float("inf")
+        total = 0.0
+        for start in range(0, vocab, block):
+            columns = start + tl.arange(0, block)
+            x = tl.load(logits + columns, mask=columns < vocab, other=-float("inf"))
+            x = x.to(tl.float32)
+            higher = tl.maximum(top, tl.max(x, axis=0))
+            total = total * tl.exp(top - higher) + tl.sum(tl.exp(x - higher), axis=0)
+            top = higher
+        log_total = top + tl.log(total)
+        tl.store(nats + row, log_total - tl.load(logits + target).to(tl.float32))
+        tl.debug_barrier()  # the target's logit is read before it is overwritten
+        for start in range(0, vocab, block):
+            columns = start + tl.arange(0, block)
+            x = tl.load(logits + columns, mask=columns < vocab, other=-float("inf"))
+            p = tl.exp(x.to(tl.float32) - log_total) - tl.where(columns == target, 1.0, 0.0)
+            tl.store(logits + columns, p.to(logits.dtype.element_ty), mask=columns < vocab)
+
+
+def kernel_rows(logits: Tensor, targets: Tensor, nats: Tensor) -> None:
+    """``cross_entropy_rows``, one program a row; ``logits`` must be contiguous."""
+    rows, vocab = logits.shape
+    _rows[(rows,)](logits, targets, nats, vocab, block=min(4096, triton.next_power_of_2(vocab)))

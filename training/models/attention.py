@@ -1,0 +1,113 @@
+"""Causal self-attention with grouped key-value heads, and an optional sliding window.
+
+Vaswani et al. 2017, arXiv:1706.03762; grouped queries Ainslie et al. 2023, arXiv:2305.13245.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from training.kernels.rms_norm import rms_norm
+from training.models.norms import compute_dtype
+from training.models.positions import rotate
+from training.models.state import KeyValueCache
+from training.models.variants import TransformerConfig
+
+
+class Attention(nn.Module):
+    """[batch, time, d_model] -> the same, each position reading itself and earlier ones.
+
+    ``value_embedding`` [batch, time, d_kv], where the layer has one, is mixed into the values with
+    two learned weights. ``turns`` are the rotary angles of the positions (``positions.rotate``).
+    With a ``cache`` the sequences continue what it holds, at ``positions`` [batch, time].
+    """
+
+    def __init__(self, config: TransformerConfig, layer: int) -> None:
+        super().__init__()
+        self.config = config
+        self.query = nn.Linear(config.d_model, config.d_model, bias=False)
+        self.key = nn.Linear(config.d_model, config.d_kv, bias=False)
+        self.value = nn.Linear(config.d_model, config.d_kv, bias=False)
+        self.out = nn.Linear(config.d_model, config.d_model, bias=False)
+        if config.has_value_embedding(layer):
+            self.value_mix = nn.Parameter(torch.empty(2))
+
+    def forward(
+        self,
+        x: Tensor,
+        value_embedding: Tensor | None,
+        turns: Tensor | None,
+        positions: Tensor | None = None,
+        cache: KeyValueCache | None = None,
+    ) -> Tensor:
+        q = self._place(self.query(x), turns)
+        k = self._place(self.key(x), turns)
+        v = self.value(x)
+        if value_embedding is not None:
+            v = (self.value_mix[0] * v + self.value_mix[1] * value_embedding).to(q.dtype)
+        v = v.unflatten(-1, (-1, self.config.d_head)).transpose(1, 2)
+        if cache is None:
+            mixed = causal_attention(q, k, v, self.config.window)
+        else:
+            assert positions is not None
+            keys, values, key_positions = cache.extend(k, v, positions)
+            seen = visible(positions, key_positions, self.config.window)
+            mixed = masked_attention(q, keys, values, seen)
+        return self.out(mixed.transpose(1, 2).flatten(2))
+
+    def _place(self, heads: Tensor, turns: Tensor | None) -> Tensor:
+        """[batch, time, heads x d_head] -> [batch, heads, time, d_head], normed and turned."""
+        heads = heads.unflatten(-1, (-1, self.config.d_head))
+        if self.config.qk_norm:
+            heads = rms_norm(heads, compute_dtype(heads))
+        if turns is not None:
+            heads = rotate(heads, turns)
+        return heads.transpose(1, 2)
+
+
+def causal_attention(q: Tensor, k: Tensor, v: Tensor, window: int | None = None) -> Tensor:
+    """softmax(q k^T / sqrt(d_head)) v over the ``window`` last positions, itself included.
+
+    ``q`` [batch, num_heads, time, d_head], ``k`` and ``v`` [batch, num_kv_heads, time, d_head].
+    """
+    time = q.shape[2]
+    if window is None or window >= time:
+        grouped = q.shape[1] != k.shape[1]
+        return F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=grouped)
+    return _windowed_attention(q, k, v, window)
+
+
+def _windowed_attention(q: Tensor, k: Tensor, v: Tensor, window: int) -> Tensor:
+    """Queries in blocks of ``window``, each reading its own block and the one before it.
+
+    So the mask is window x 2 window, whatever the length.
+    """
+    batch, _, time, _ = q.shape
+    num_blocks = -(-time // window)
+    tail = num_blocks * window - time
+    q_blocks = F.pad(q, (0, 0, 0, tail)).unflatten(2, (num_blocks, window)).transpose(1, 2)
+
+    def pairs(x: Tensor) -> Tensor:
+        padded = F.pad(x, (0, 0, window, tail)).unfold(2, 2 * window, window)
+        return padded.permute(0, 2, 1, 4, 3).flatten(0, 1)
+
+    place = torch.arange(2 * window, device=q.device) - window
+    block = torch.arange(num_blocks, device=q.device)[:, None] * window
+    seen = visible(block + place[window:], block + place, window) & (block + place >= 0)[:, None]
+    seen = seen.repeat(batch, 1, 1)
+    mixed = masked_attention(q_blocks.flatten(0, 1), pairs(k), pairs(v), seen)
+    return mixed.unflatten(0, (batch, num_blocks)).transpose(1, 2).flatten(2, 3)[:, :, :time]
+
+
+def visible(positions: Tensor, key_positions: Tensor, window: int | None) -> Tensor:
+    """[batch, time, keys]: which keys the queries at ``positions`` [batch, time] may read."""
+    ahead = positions[:, :, None] - key_positions[:, None, :]
+    seen = ahead >= 0
+    return seen if window is None else seen & (ahead < window)
+
+
+def masked_attention(q: Tensor, k: Tensor, v: Tensor, seen: Tensor) -> Tensor:
+    """Attention where query t of row b reads key s if ``seen[b, t, s]``."""
+    grouped = q.shape[1] != k.shape[1]
+    k, v = k.to(q.dtype), v.to(q.dtype)
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=seen[:, None], enable_gqa=grouped)

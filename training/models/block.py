@@ -1,0 +1,62 @@
+"""One block of the residual stream: a mixer over time, then a feed-forward layer over channels."""
+
+import torch
+from torch import Tensor, nn
+
+from training.models.attention import Attention
+from training.models.feed_forward import FeedForward
+from training.models.norms import build_norm
+from training.models.state import BlockMemory
+from training.models.variants import ModelConfig
+
+
+class Block(nn.Module):
+    """[batch, time, d_model] -> the same.
+
+    x <- a x + b x0 (where x0_skip); x <- x + mixer(shift(norm(x))); x <- x + ffn(norm(x)). With
+    norm_place "post" the norms are on the outputs of mixer and ffn instead.
+    """
+
+    def __init__(self, config: ModelConfig, layer: int) -> None:
+        super().__init__()
+        self.post_norm = config.norm_place == "post"
+        self.mixer = Attention(config, layer)
+        self.feed_forward = FeedForward(config)
+        self.mixer_norm = build_norm(config)
+        self.feed_forward_norm = build_norm(config)
+        if config.x0_skip:
+            self.skip = nn.Parameter(torch.empty(2))
+        if config.token_shift:
+            self.shift = nn.Parameter(torch.empty(config.d_model))
+
+    def forward(
+        self,
+        x: Tensor,
+        x0: Tensor,
+        value_embedding: Tensor | None,
+        turns: Tensor | None,
+        positions: Tensor | None = None,
+        memory: BlockMemory | None = None,
+    ) -> Tensor:
+        if hasattr(self, "skip"):
+            x = self.skip[0] * x + self.skip[1] * x0
+        h = x if self.post_norm else self.mixer_norm(x)
+        if hasattr(self, "shift"):
+            h = self._mix_previous(h, memory)
+        cache = None if memory is None else memory.mixer
+        h = self.mixer(h, value_embedding, turns, positions, cache)
+        x = x + (self.mixer_norm(h) if self.post_norm else h)
+        if self.post_norm:
+            return x + self.feed_forward_norm(self.feed_forward(x))
+        return x + self.feed_forward(self.feed_forward_norm(x))
+
+    def _mix_previous(self, h: Tensor, memory: BlockMemory | None) -> Tensor:
+        """h + shift (previous - h), per channel; zeros come before the first position."""
+        if memory is None:
+            first = h.new_zeros(h.shape[0], 1, h.shape[2])
+        else:
+            assert memory.previous is not None
+            first = memory.previous[:, None].to(h.dtype)
+            memory.previous = h[:, -1]
+        previous = torch.cat((first, h[:, :-1]), dim=1)
+        return torch.lerp(h, previous, self.shift.to(h.dtype))

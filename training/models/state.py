@@ -1,0 +1,138 @@
+"""What decoding remembers between tokens: for each sequence of a batch, and each layer.
+
+Every tensor has the batch first and a size that does not depend on how much was read, so that
+sequences of different lengths share a batch, and a sequence can be copied (many samples of one
+prompt), dropped (finished) or joined with others: ``select`` and ``join``. A new mixer adds the
+class of its memory here.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Self
+
+import torch
+from torch import Tensor
+
+from training.models.variants import ModelConfig
+
+FAR = 2**62  # position of an empty slot: after every query, so causality hides it
+
+
+@dataclass
+class Memory:
+    """What one layer or model remembers: tensors with the batch first, and other memories."""
+
+    def select(self, rows: Tensor) -> Self:
+        """The sequences ``rows`` (int64, may repeat), copied."""
+        parts = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        return type(self)(**{name: _select(part, rows) for name, part in parts.items()})
+
+    @classmethod
+    def join(cls, memories: Sequence[Self]) -> Self:
+        """One batch of the sequences of all ``memories``, in order."""
+        names = [f.name for f in dataclasses.fields(cls)]
+        return cls(**{name: _join([getattr(m, name) for m in memories]) for name in names})
+
+    def num_bytes(self) -> int:
+        return sum(_num_bytes(getattr(self, f.name)) for f in dataclasses.fields(self))
+
+
+@dataclass
+class KeyValueCache(Memory):
+    """Keys and values of the last positions, in a ring: position p lies in slot p % slots."""
+
+    keys: Tensor  # [batch, num_kv_heads, slots, d_head]
+    values: Tensor  # the same
+    positions: Tensor  # [batch, slots], FAR where empty
+
+    def extend(
+        self, keys: Tensor, values: Tensor, positions: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """All keys, values and their positions that a query of the new tokens may see.
+
+        ``keys`` and ``values`` [batch, num_kv_heads, time, d_head] at ``positions`` [batch, time],
+        which continue what was read, are remembered as far as the ring reaches.
+        """
+        if positions.shape[1] == 1:  # the one slot that falls out is the one out of every sight
+            self._write(keys, values, positions)
+            return self.keys, self.values, self.positions
+        seen = (
+            torch.cat((self.keys, keys), dim=2),
+            torch.cat((self.values, values), dim=2),
+            torch.cat((self.positions, positions), dim=1),
+        )
+        slots = self.positions.shape[1]
+        self._write(keys[:, :, -slots:], values[:, :, -slots:], positions[:, -slots:])
+        return seen
+
+    def _write(self, keys: Tensor, values: Tensor, positions: Tensor) -> None:
+        slot = positions % self.positions.shape[1]
+        self.positions.scatter_(1, slot, positions)
+        index = slot[:, None, :, None].expand_as(keys)
+        self.keys.scatter_(2, index, keys.to(self.keys.dtype))
+        self.values.scatter_(2, index, values.to(self.values.dtype))
+
+
+@dataclass
+class BlockMemory(Memory):
+    """What one block remembers."""
+
+    mixer: KeyValueCache
+    previous: Tensor | None  # [batch, d_model]: the last input of the mixer, for the token shift
+
+
+@dataclass
+class DecodingState(Memory):
+    """What a model remembers of a batch of sequences."""
+
+    num_read: Tensor  # [batch] int64: tokens read so far
+    blocks: list[BlockMemory]
+
+
+def empty_state(
+    config: ModelConfig, batch: int, device: torch.device, dtype: torch.dtype
+) -> DecodingState:
+    """The memory of ``batch`` sequences of which nothing was read, in the products' ``dtype``."""
+
+    def block() -> BlockMemory:
+        shape = (batch, config.num_kv_heads, config.span, config.d_head)
+        cache = KeyValueCache(
+            keys=torch.zeros(shape, device=device, dtype=dtype),
+            values=torch.zeros(shape, device=device, dtype=dtype),
+            positions=torch.full((batch, config.span), FAR, device=device),
+        )
+        previous = torch.zeros(batch, config.d_model, device=device, dtype=dtype)
+        return BlockMemory(mixer=cache, previous=previous if config.token_shift else None)
+
+    num_read = torch.zeros(batch, dtype=torch.int64, device=device)
+    return DecodingState(num_read=num_read, blocks=[block() for _ in range(config.num_layers)])
+
+
+def _select(part: object, rows: Tensor) -> object:
+    if isinstance(part, Tensor):
+        return part.index_select(0, rows)
+    if isinstance(part, Memory):
+        return part.select(rows)
+    if isinstance(part, list):
+        return [_select(item, rows) for item in part]
+    return part
+
+
+def _join(parts: Sequence) -> object:
+    first = parts[0]
+    if isinstance(first, Tensor):
+        return torch.cat(list(parts))
+    if isinstance(first, Memory):
+        return type(first).join(parts)
+    if isinstance(first, list):
+        return [_join(items) for items in zip(*parts, strict=True)]
+    return first
+
+
+def _num_bytes(part: object) -> int:
+    if isinstance(part, Tensor):
+        return part.nbytes
+    if isinstance(part, Memory):
+        return part.num_bytes()
+    return sum(map(_num_bytes, part)) if isinstance(part, list) else 0

@@ -1,0 +1,116 @@
+"""The catalogue of architectures: one class per kind, tagged ``kind``, with only its own fields.
+
+The union of the classes, ``ModelConfig``, is the registry: a recipe picks an architecture by its
+tag, and a new one is a class here, a file beside this one, and a case in ``block.py``.
+"""
+
+import math
+from typing import Any, Literal, Self
+
+from pydantic import Field, PositiveInt, model_validator
+
+from datalake.config import Config, Refusal
+
+MAX_VOCAB_SIZE = 2**16  # token rows are stored as uint16
+
+
+class TransformerConfig(Config):
+    """A decoder-only transformer. The defaults are the choices that made small models better.
+
+    Gains below are of compute at equal loss unless a measurement says otherwise. What has no
+    default (the sizes) is the decision of a plan or a recipe.
+    """
+
+    kind: Literal["transformer"] = "transformer"
+    vocab_size: int = Field(ge=2, le=MAX_VOCAB_SIZE)
+    context_length: PositiveInt
+    d_model: PositiveInt
+    num_layers: PositiveInt
+    num_heads: PositiveInt
+    # Grouped queries (Ainslie et al. 2023, arXiv:2305.13245) save cache, not loss: one key-value
+    # head per query head is worth 1.18x compute at d_model 768 (marin), so that is the default.
+    num_kv_heads: PositiveInt = Field(default_factory=lambda fields: fields["num_heads"])
+    # Four times the width (Vaswani et al. 2017, arXiv:1706.03762); SwiGLU has a third matrix and
+    # keeps the count with 8/3 (Shazeer 2020, arXiv:2002.05202), so give it that.
+    d_ff: PositiveInt = Field(default_factory=lambda fields: 4 * fields["d_model"])
+    # Zhang and Sennrich 2019, arXiv:1910.07467, without gains as in nanochat: the matrix that
+    # follows can hold them.
+    norm: Literal["rms", "layer"] = "rms"
+    # Before each sublayer (Xiong et al. 2020, arXiv:2002.04745), or after it, inside the residual
+    # branch, as in OLMo 2 (arXiv:2501.00656).
+    norm_place: Literal["pre", "post"] = "pre"
+    activation: Literal["relu2", "swiglu", "gelu"] = "relu2"  # So et al. 2021, arXiv:2109.08668
+    positions: Literal["rope", "sinusoidal", "none"] = "rope"  # Su et al. 2021, arXiv:2104.09864
+    rope_theta: float = Field(default=10_000.0, gt=1)  # the same paper, section 3.2.2
+    window: PositiveInt | None = None  # keys a query sees, itself included; None sees them all
+    # Untied is worth 1.11x at 124M parameters (modded-nanogpt); with 16k vocabularies and d_model
+    # 512-768 tied was better by 1.02-1.07x (marin).
+    tied: bool = False
+    qk_norm: bool = True  # Henry et al. 2020, arXiv:2010.04245
+    # A table of values per token on every second layer: 1.06x (modded-nanogpt); 0.045 bits per
+    # byte at 5e12 FLOPs of Python text, 4 layers of 128.
+    value_embeddings: bool = True
+    x0_skip: bool = True  # the embedding is mixed back in before each block (modded-nanogpt)
+    # Each channel mixed with the previous position's before attention (Peng et al. 2023,
+    # arXiv:2305.13048).
+    token_shift: bool = True
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.d_model % self.num_heads:
+            raise Refusal(
+                f"d_model must be a multiple of num_heads, got {self.d_model} and {self.num_heads}"
+            )
+        if self.num_heads % self.num_kv_heads:
+            raise Refusal(
+                "num_heads must be a multiple of num_kv_heads, "
+                f"got {self.num_heads} and {self.num_kv_heads}"
+            )
+        if self.positions == "rope" and self.d_head % 2:
+            raise Refusal(f"d_model / num_heads must be even for rope, got {self.d_head}")
+        if self.positions == "sinusoidal" and self.d_model % 2:
+            raise Refusal(f"d_model must be even for sinusoidal positions, got {self.d_model}")
+        if self.positions != "rope" and "rope_theta" in self.model_fields_set:
+            raise Refusal(
+                f"rope_theta must be left out where positions is not rope, got {self.rope_theta}"
+            )
+        if self.window is not None and self.window > self.context_length:
+            raise Refusal(
+                "window must be at most context_length, "
+                f"got {self.window} and {self.context_length}"
+            )
+        return self
+
+    @property
+    def d_head(self) -> int:
+        return self.d_model // self.num_heads
+
+    @property
+    def d_kv(self) -> int:
+        """Width of all key (or value) heads together."""
+        return self.num_kv_heads * self.d_head
+
+    @property
+    def span(self) -> int:
+        """Most positions that one query sees, itself included."""
+        return self.window or self.context_length
+
+    def has_value_embedding(self, layer: int) -> bool:
+        """Whether ``layer``, counted from 0, has a value embedding: the odd ones do."""
+        return self.value_embeddings and layer % 2 == 1
+
+    def resized(self, d_model: int, num_layers: int | None = None) -> "TransformerConfig":
+        """The same architecture at another size: head width and d_ff / d_model stay."""
+        changes: dict[str, Any] = {
+            "d_model": d_model,
+            "num_layers": num_layers or self.num_layers,
+            "num_heads": d_model // self.d_head,
+            "num_kv_heads": d_model // self.d_head // (self.num_heads // self.num_kv_heads),
+            "d_ff": math.ceil(self.d_ff * d_model / self.d_model),
+        }
+        if d_model % self.d_head:
+            raise Refusal(f"d_model must be a multiple of d_head {self.d_head}, got {d_model}")
+        return TransformerConfig(**(self.model_dump(exclude_unset=True) | changes))
+
+
+ModelConfig = TransformerConfig  # a second kind makes this a union discriminated by ``kind``

@@ -1,0 +1,121 @@
+"""The optimizer: Muon on matrices, Adam on everything else, at three rates.
+
+Muon (Jordan et al. 2024, https://kellerjordan.github.io/posts/muon/) takes the momentum of each
+matrix and replaces it with the nearest orthogonal one, so that every direction of the matrix moves
+as far: about 1.4x to 2x less compute than AdamW at equal loss (Liu et al. 2025, arXiv:2502.16982;
+1.1x at 1.2B after tuning both, arXiv:2509.02046).
+"""
+
+import itertools
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from training.models.language_model import LanguageModel
+from training.schedule import OptimizerConfig
+
+# Coefficients of one step a x + b x^3 + c x^5 on the singular values: not convergent, but within
+# five steps everything from 0.01 to 1 is carried into 0.7 to 1.2 (Jordan et al. 2024).
+A, B, C = 3.4445, -4.7750, 2.0315
+NUM_STEPS = 5
+
+
+class Optimizer:
+    """Updates a model's parameters in place, by their role (``LanguageModel.roles``).
+
+    ``step(multiplier)`` scales every rate by the schedule's value; parameters without a gradient
+    stay as they are.
+    """
+
+    def __init__(self, model: LanguageModel, config: OptimizerConfig) -> None:
+        by_role: dict[str, dict[str, nn.Parameter]] = {}
+        for name, parameter, role in model.roles():
+            by_role.setdefault(role, {})[name] = parameter
+        self.config = config
+        self.muon = Muon(by_role.pop("matrix", {}), config.momentum)
+        rates = {"head": config.adam_lr, "vector": config.adam_lr, "table": config.table_lr}
+        self.adam = torch.optim.AdamW(
+            [
+                {"params": list(parameters.items()), "lr": rates[role], "peak": rates[role]}
+                for role, parameters in sorted(by_role.items())
+            ],
+            betas=config.betas,
+            eps=1e-10,
+            weight_decay=0.0,
+            fused=True,
+        )
+
+    def step(self, multiplier: float) -> None:
+        """One update from the gradients that are there."""
+        for group in self.adam.param_groups:
+            group["lr"] = group["peak"] * multiplier
+        self.adam.step()
+        self.muon.step(self.config.muon_lr * multiplier)
+
+    def zero_grad(self) -> None:
+        """Forget all gradients."""
+        self.adam.zero_grad(set_to_none=True)
+        for parameter in self.muon.parameters.values():
+            parameter.grad = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that a resumed run needs to continue bit for bit."""
+        return {"adam": self.adam.state_dict(), "muon": self.muon.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.adam.load_state_dict(state["adam"])
+        self.muon.load_state_dict(state["muon"])
+
+
+class Muon:
+    """Momentum, orthogonalised: one batched product per shape of matrix."""
+
+    def __init__(self, parameters: dict[str, nn.Parameter], momentum: float) -> None:
+        self.parameters = parameters
+        self.momentum = momentum
+        self.moments = {name: torch.zeros_like(p) for name, p in parameters.items()}
+
+    @torch.no_grad()
+    def step(self, lr: float) -> None:
+        """w <- w - lr sqrt(max(1, rows / columns)) orthogonal(Nesterov momentum).
+
+        The factor makes the step's size per output the same for tall matrices (Jordan et al.).
+        """
+        live = [name for name, p in self.parameters.items() if p.grad is not None]
+        live.sort(key=lambda name: (self.parameters[name].shape, name))
+        for shape, names in itertools.groupby(live, key=lambda name: self.parameters[name].shape):
+            group = list(names)
+            weights: list[Tensor] = [self.parameters[name] for name in group]
+            moments = [self.moments[name] for name in group]
+            gradients = [w.grad for w in weights if w.grad is not None]
+            torch._foreach_lerp_(moments, gradients, 1 - self.momentum)
+            ahead = torch._foreach_lerp(gradients, moments, self.momentum)
+            updates = orthogonalize(torch.stack(ahead)).unbind()
+            rate = lr * max(1, shape[0] / shape[1]) ** 0.5
+            torch._foreach_add_(
+                weights, [u.to(w.dtype) for u, w in zip(updates, weights, strict=True)], alpha=-rate
+            )
+
+    def state_dict(self) -> dict[str, Tensor]:
+        return dict(self.moments)
+
+    def load_state_dict(self, moments: dict[str, Tensor]) -> None:
+        for name, moment in self.moments.items():
+            moment.copy_(moments[name])
+
+
+def orthogonalize(matrices: Tensor, dtype: torch.dtype = torch.bfloat16) -> Tensor:
+    """Each of ``matrices`` [..., rows, columns] with its singular values carried to about 1.
+
+    Newton-Schulz steps in ``dtype``; the singular vectors stay.
+    """
+    x = matrices.to(dtype)
+    tall = x.shape[-2] > x.shape[-1]
+    if tall:
+        x = x.mT
+    x = x / x.norm(dim=(-2, -1), keepdim=True).clamp_min(1e-7)
+    for _ in range(NUM_STEPS):
+        gram = x @ x.mT
+        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=B, alpha=C), x, beta=A)
+    return x.mT if tall else x
