@@ -1,0 +1,197 @@
+"""Charts as small SVG documents: readable alone, in a page, in light and in dark.
+
+Drawn by hand rather than by a plotting library, so that a chart takes the page's colours, is a few
+kilobytes, has equal bytes for equal content, and says in words (``<title>``, ``<desc>``) what it
+shows.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+
+from evaluation.intervals import Interval
+
+# Blue and orange of the palette of Okabe and Ito (2008), which colour-blind readers tell apart,
+# lightened for dark pages to keep a contrast above 4.5.
+_STYLE = """<style>
+.chart{--ink:#1c2430;--soft:#5b6675;--line:#d5dbe3;--first:#0b63b0;--second:#b35000;
+font:13px system-ui,sans-serif;max-width:100%;height:auto}
+.chart text{fill:var(--ink)}.chart .soft{fill:var(--soft)}.chart .end{text-anchor:end}
+.chart .middle{text-anchor:middle}.chart .strong{font-weight:600}
+.chart .grid{stroke:var(--line);stroke-width:1}
+.chart .first{stroke:var(--first);fill:var(--first)}
+.chart .second{stroke:var(--second);fill:var(--second)}
+.chart .other{stroke:var(--soft);fill:var(--soft)}
+.chart line.mark{stroke-width:2}.chart polyline{fill:none;stroke-width:1.6}
+.chart .band{stroke:none;opacity:.18}
+@media (prefers-color-scheme:dark){.chart{--ink:#e8ecf2;--soft:#a3adba;--line:#39424f;
+--first:#6db3f2;--second:#f0a35e}}
+</style>"""
+
+_WIDTH = 720
+_LEFT, _RIGHT = 190, 190  # room for the labels and for the numbers
+_ROW = 26
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Bar:
+    """One line of an interval chart."""
+
+    label: str
+    interval: Interval
+    emphasis: bool = False  # drawn in the first colour: what the page is about
+    heading: str = ""  # set above the line, where a new group begins
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Series:
+    """One line of a line chart."""
+
+    label: str
+    x: Sequence[float]
+    y: Sequence[float]
+
+
+def interval_chart(title: str, unit: str, bars: Sequence[Bar]) -> str:
+    """Each number as a dot with its interval as a line, one below the other, on one axis."""
+    low = min(bar.interval.low for bar in bars)
+    high = max(bar.interval.high for bar in bars)
+    ticks = nice_ticks(low, high, 5)
+    low, high = min(low, ticks[0]), max(high, ticks[-1])
+
+    def across(value: float) -> float:
+        return _LEFT + (value - low) / (high - low) * (_WIDTH - _LEFT - _RIGHT)
+
+    shapes, top = [], 8
+    for bar in bars:
+        if bar.heading:
+            top += _ROW
+            shapes.append(_text(0, top - 8, bar.heading, "strong"))
+        middle, look = top + _ROW / 2, "first" if bar.emphasis else "other"
+        number = bar.interval
+        shapes += [
+            _text(_LEFT - 14, middle + 4, bar.label, "end strong" if bar.emphasis else "end"),
+            _line(across(number.low), middle, across(number.high), middle, f"mark {look}"),
+            f'<circle cx="{across(number.value):.1f}" cy="{middle:.1f}" r="4.5" class="{look}"/>',
+            _text(_WIDTH - _RIGHT + 14, middle + 4, interval_text(number)),
+        ]
+        top += _ROW
+    grid = [_line(across(tick), 4, across(tick), top + 4, "grid") for tick in ticks]
+    labels = [_text(across(t), top + 20, tick_text(t, ticks), "soft middle") for t in ticks]
+    labels.append(_text(_WIDTH - _RIGHT + 14, top + 20, unit, "soft"))
+    description = "; ".join(
+        f"{bar.heading + ': ' if bar.heading else ''}{bar.label} {interval_text(bar.interval)}"
+        for bar in bars
+    )
+    return _svg(
+        top + 30, title, f"{unit}, with 95 % intervals: {description}", grid + shapes + labels
+    )
+
+
+def line_chart(
+    title: str, x_label: str, y_label: str, series: Sequence[Series], goal: Interval | None = None
+) -> str:
+    """Lines over a common axis; ``goal`` is drawn as a dashed line in its band."""
+    xs = [x for one in series for x in one.x]
+    ys = [y for one in series for y in one.y]
+    bounds = [goal.low, goal.high] if goal else []
+    x_ticks = nice_ticks(min(xs), max(xs), 6)
+    y_ticks = nice_ticks(min(ys + bounds), max(ys + bounds), 5)
+    left, right, top, bottom = 60, 150, 12, 268
+    x_low, x_high = min(x_ticks[0], *xs), max(x_ticks[-1], *xs)
+    y_low, y_high = min([y_ticks[0], *ys, *bounds]), max([y_ticks[-1], *ys, *bounds])
+
+    def across(value: float) -> float:
+        return left + (value - x_low) / (x_high - x_low) * (_WIDTH - left - right)
+
+    def down(value: float) -> float:
+        return bottom - (value - y_low) / (y_high - y_low) * (bottom - top)
+
+    shapes = [_line(left, down(t), _WIDTH - right, down(t), "grid") for t in y_ticks]
+    shapes += [_text(left - 8, down(t) + 4, tick_text(t, y_ticks), "soft end") for t in y_ticks]
+    shapes += [_text(across(t), bottom + 18, tick_text(t, x_ticks), "soft middle") for t in x_ticks]
+    shapes += [
+        _text((left + _WIDTH - right) / 2, bottom + 38, x_label, "soft middle"),
+        _text(4, top - 1, y_label, "soft"),
+    ]
+    if goal:
+        height = down(goal.low) - down(goal.high)
+        shapes += [
+            f'<rect x="{left}" y="{down(goal.high):.1f}" width="{_WIDTH - right - left}" '
+            f'height="{height:.1f}" class="band second"/>',
+            f'<line x1="{left}" y1="{down(goal.value):.1f}" x2="{_WIDTH - right}" '
+            f'y2="{down(goal.value):.1f}" class="second" stroke-dasharray="5 4"/>',
+            _text(_WIDTH - right + 8, down(goal.value) + 4, f"predicted {goal.value:.3f}"),
+        ]
+    described = [f"predicted {interval_text(goal)}"] if goal else []
+    for place, one in enumerate(series):
+        look = ("first", "other")[min(place, 1)]
+        points = " ".join(f"{across(x):.1f},{down(y):.1f}" for x, y in _thinned(one))
+        end = down(one.y[-1])
+        shapes += [
+            f'<polyline points="{points}" class="{look}"/>',
+            _text(_WIDTH - right + 8, end + 4 + 16 * (place % 2), f"{one.label} {one.y[-1]:.3f}"),
+        ]
+        described.append(f"{one.label} from {one.y[0]:.3f} to {one.y[-1]:.3f}")
+    return _svg(bottom + 48, title, f"{y_label} over {x_label}: {'; '.join(described)}", shapes)
+
+
+def interval_text(number: Interval) -> str:
+    """``1.683 [1.660, 1.707]``"""
+    return f"{number.value:.3f} [{number.low:.3f}, {number.high:.3f}]"
+
+
+def nice_ticks(low: float, high: float, about: int) -> list[float]:
+    """Round numbers (1, 2 or 5 times a power of ten apart) that span ``low`` to ``high``."""
+    if high <= low:
+        low, high = low - max(abs(low) * 0.1, 0.5), high + max(abs(high) * 0.1, 0.5)
+    raw = (high - low) / about
+    power = 10.0 ** math.floor(math.log10(raw))
+    step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= raw)
+    first, last = math.floor(low / step), math.ceil(high / step)
+    return [count * step for count in range(first, last + 1)]
+
+
+def tick_text(tick: float, ticks: Sequence[float]) -> str:
+    """A tick with as many digits as its step needs; thousands as ``k``, millions as ``M``."""
+    step = ticks[1] - ticks[0]
+    largest = max(abs(ticks[0]), abs(ticks[-1]))
+    for size, suffix in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if largest >= 2 * size:
+            return f"{tick / size:.{_digits(step / size)}f}{suffix}" if tick else "0"
+    return f"{tick:.{_digits(step)}f}"
+
+
+def _digits(step: float) -> int:
+    return max(0, -math.floor(math.log10(step) + 1e-9))
+
+
+def _thinned(series: Series, most: int = 300) -> list[tuple[float, float]]:
+    """At most ``most`` points, each the mean of as many neighbours: more would not be seen."""
+    size = math.ceil(len(series.x) / most)
+    pieces = range(0, len(series.x), size)
+    return [
+        (
+            sum(series.x[i : i + size]) / len(series.x[i : i + size]),
+            sum(series.y[i : i + size]) / len(series.y[i : i + size]),
+        )
+        for i in pieces
+    ]
+
+
+def _svg(height: float, title: str, description: str, shapes: Sequence[str]) -> str:
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" class="chart" role="img" '
+        f'viewBox="0 0 {_WIDTH} {height:.0f}" width="{_WIDTH}" height="{height:.0f}">'
+        f"<title>{escape(title)}</title><desc>{escape(description)}</desc>{_STYLE}"
+        f"{''.join(shapes)}</svg>"
+    )
+
+
+def _text(x: float, y: float, words: str, look: str = "") -> str:
+    return f'<text x="{x:.1f}" y="{y:.1f}" class="{look}">{escape(words)}</text>'
+
+
+def _line(x1: float, y1: float, x2: float, y2: float, look: str) -> str:
+    return f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" class="{look}"/>'

@@ -1,0 +1,194 @@
+"""What an evaluation found: one JSON file with every score, its interval, and what was scored.
+
+The likelihoods of every document lie beside it (``documents.parquet``), so that two models can
+later be compared on each document, and not only by their totals.
+"""
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from datalake.config import Config, Refusal
+from evaluation.intervals import Interval, paired_difference, ratio_of_sums
+from evaluation.likelihood import DocumentSums
+
+MODEL = "model"  # the scorer that is judged; all others are its baselines
+ALL = "all"  # every source together
+
+_SCORECARD = "evaluation.json"
+_DOCUMENTS = "documents.parquet"
+
+
+class Score(Config):
+    """One scorer on one source."""
+
+    bits_per_byte: Interval
+    perplexity: float  # per scored token; comparable only where the tokenizer is the same
+
+
+class SourceScores(Config):
+    """All scorers on one source, and how the model differs from each baseline."""
+
+    source: str
+    num_documents: int
+    num_tokens: int
+    num_bytes: int
+    scores: dict[str, Score]  # by scorer
+    differences: dict[str, Interval]  # by baseline: bits per byte of the model minus its own
+
+
+class Validation(Config):
+    """The text that was scored. Scores compare only where ``digest`` is the same."""
+
+    digest: str
+    num_rows: int
+    num_documents: int
+    num_tokens: int
+    num_bytes: int
+
+
+class PlanCheck(Config):
+    """The loss that the scaling law promised, and the loss that training reached.
+
+    Both in bits per byte on the rows that the law was fitted on.
+    """
+
+    predicted: Interval
+    realised: float
+
+    @property
+    def kept(self) -> bool:
+        """Whether the realised loss lies within the predicted interval."""
+        return self.predicted.low <= self.realised <= self.predicted.high
+
+
+class Sample(Config):
+    """How a held-out document begins, how it goes on, and how the model would go on."""
+
+    doc_id: str
+    source: str
+    title: str
+    licence: str | None
+    prompt: str
+    prompt_ids: tuple[int, ...]  # says whether a beginning-of-text token was there
+    truth: str
+    greedy: str
+    sampled: str
+
+
+class Scorecard(Config):
+    """All that one evaluation found about one model."""
+
+    name: str
+    weights: str  # digest
+    tokenizer: str  # digest
+    num_params: int
+    inputs: dict[str, int | str]  # asset -> Delta version or artifact's digest
+    validation: Validation
+    sources: tuple[SourceScores, ...]  # ``ALL`` first
+    unscored_sources: dict[str, int]  # of too few documents for an interval -> how many
+    plan: PlanCheck | None = None
+    temperature: float
+    samples: tuple[Sample, ...] = ()
+
+    def of(self, source: str) -> SourceScores:
+        """Scores of one source. An unknown one is refused with the list."""
+        for scores in self.sources:
+            if scores.source == source:
+                return scores
+        known = ", ".join(scores.source for scores in self.sources)
+        raise Refusal(f"source must be one of {known}, got {source}")
+
+
+def score(sums: DocumentSums, source: str) -> SourceScores:
+    """Every scorer of ``sums`` with its interval; the differences are paired by document."""
+    bits = {scorer: nats / np.log(2) for scorer, nats in sums.nats.items()}
+    return SourceScores(
+        source=source,
+        num_documents=len(sums.doc_ids),
+        num_tokens=int(sums.num_tokens.sum()),
+        num_bytes=int(sums.num_bytes.sum()),
+        scores={
+            scorer: Score(
+                bits_per_byte=ratio_of_sums(of_one, sums.num_bytes),
+                perplexity=sums.likelihood(scorer).perplexity,
+            )
+            for scorer, of_one in bits.items()
+        },
+        differences={
+            scorer: paired_difference(bits[MODEL], of_one, sums.num_bytes)
+            for scorer, of_one in bits.items()
+            if scorer != MODEL
+        },
+    )
+
+
+def score_sources(
+    sums: DocumentSums, sources: NDArray[np.str_]
+) -> tuple[tuple[SourceScores, ...], dict[str, int]]:
+    """Scores in all and per source, and the sources of a single document, which have no interval.
+
+    ``sources`` names the source of each document of ``sums``.
+    """
+    scored, unscored = [score(sums, ALL)], {}
+    for source in np.unique(sources).tolist():
+        here = sources == source
+        if here.sum() < 2:
+            unscored[source] = int(here.sum())
+        else:
+            scored.append(score(sums.only(here), source))
+    return tuple(scored), unscored
+
+
+def validation_of(sums: DocumentSums, num_rows: int) -> Validation:
+    """What was scored; the digest covers each document's identity and scored length."""
+    digest = hashlib.sha256()
+    for doc_id, num_bytes in sorted(
+        zip(sums.doc_ids.tolist(), sums.num_bytes.tolist(), strict=True)
+    ):
+        digest.update(f"{doc_id} {num_bytes}\n".encode())
+    return Validation(
+        digest=digest.hexdigest(),
+        num_rows=num_rows,
+        num_documents=len(sums.doc_ids),
+        num_tokens=int(sums.num_tokens.sum()),
+        num_bytes=int(sums.num_bytes.sum()),
+    )
+
+
+def write(folder: Path, card: Scorecard, sums: DocumentSums, sources: NDArray[np.str_]) -> None:
+    """Put a scorecard and the likelihoods of its documents into ``folder``."""
+    (folder / _SCORECARD).write_text(card.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    columns = {
+        "doc_id": sums.doc_ids.tolist(),
+        "source": sources.tolist(),
+        "num_tokens": sums.num_tokens,
+        "num_bytes": sums.num_bytes,
+        **{f"nats/{scorer}": nats for scorer, nats in sums.nats.items()},
+    }
+    pq.write_table(pa.table(columns).sort_by("doc_id"), folder / _DOCUMENTS, compression="zstd")
+
+
+def read(folder: str | Path) -> tuple[Scorecard, DocumentSums, NDArray[np.str_]]:
+    """Scorecard, likelihoods of the documents, and their sources, as ``write`` left them."""
+    folder = Path(folder)
+    if not (folder / _SCORECARD).is_file():
+        raise Refusal(f"evaluation must be a folder with {_SCORECARD}, got {folder}")
+    card = Scorecard.model_validate_json((folder / _SCORECARD).read_bytes())
+    table = pq.read_table(folder / _DOCUMENTS)
+    columns = {name: table[name].to_numpy() for name in table.column_names}
+    sums = DocumentSums(
+        doc_ids=columns["doc_id"].astype(np.str_),
+        num_tokens=columns["num_tokens"],
+        num_bytes=columns["num_bytes"],
+        nats={
+            name.removeprefix("nats/"): values
+            for name, values in columns.items()
+            if name.startswith("nats/")
+        },
+    )
+    return card, sums, columns["source"].astype(np.str_)
