@@ -90,18 +90,18 @@ def rank(evaluations: Sequence[Evaluation]) -> Leaderboard:
     )
 
 
-def write(folder: Path, board: Leaderboard) -> None:
+def write(folder: Path, board: Leaderboard, title: str) -> None:
     """The page ``index.html`` and the same as ``leaderboard.json``."""
     (folder / "leaderboard.json").write_text(
         json.dumps(board.model_dump(mode="json"), indent=1) + "\n", encoding="utf-8"
     )
-    (folder / "index.html").write_text(leaderboard_page(board), encoding="utf-8")
+    (folder / "index.html").write_text(leaderboard_page(board, title), encoding="utf-8")
 
 
-def leaderboard_page(board: Leaderboard) -> str:
+def leaderboard_page(board: Leaderboard, title: str) -> str:
     """The leaderboard as one self-contained HTML document."""
     parts = [
-        Html("<h1>Leaderboard</h1>"),
+        Html(f"<h1>{html(title)}</h1>"),
         paragraph(
             "Bits per byte on held-out documents: how much information a model still lacks about "
             "each byte of text. Lower is better.",
@@ -131,7 +131,7 @@ def leaderboard_page(board: Leaderboard) -> str:
             )
         )
     parts.append(section("What was scored", *_origins(board)))
-    return page("Leaderboard", parts)
+    return page(title, parts)
 
 
 def standing_chart(standing: Standing) -> str:
