@@ -14,9 +14,8 @@ class PromptConfig(Config):
     per_source: PositiveInt = 3  # as many as a reader looks at
     prompt_tokens: PositiveInt = 48  # a few lines of code or two sentences: enough to set a topic
     new_tokens: PositiveInt = 64
-    # Nucleus sampling (Holtzman et al. 2020, arXiv:1904.09751, figure 1 uses .95); a temperature
-    # of .8 is usual for models as small as these (Chen et al. 2021, arXiv:2107.03374, use .8 for
-    # many samples).
+    # .8 is best where many samples are drawn (Chen et al. 2021, arXiv:2107.03374); nucleus of .95
+    # (Holtzman et al. 2020, arXiv:1904.09751).
     temperature: float = Field(default=0.8, gt=0)
     top_p: float = Field(default=0.95, gt=0, le=1)
 

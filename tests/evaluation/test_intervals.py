@@ -152,6 +152,14 @@ def test_shared_items_show_a_smaller_effect_than_separate_ones():
     assert minimum_detectable_effect(0.6, 1954) > 2 * 0.02
 
 
+@given(st.floats(0.01, 0.99), st.integers(2, 5000))
+def test_the_paired_effect_solves_its_own_variance(discordant_rate, num_items):
+    effect = paired_minimum_detectable_effect(discordant_rate, num_items)
+    quantiles = 1.959964 + 0.841621
+    standard_error = math.sqrt((discordant_rate - effect**2) / num_items)
+    assert effect == pytest.approx(quantiles * standard_error, rel=1e-5)
+
+
 def test_a_group_is_whom_its_leader_does_not_clearly_beat():
     chain = [
         Interval(value=1.0, low=0.9, high=1.1),

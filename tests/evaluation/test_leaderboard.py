@@ -1,11 +1,12 @@
 import dataclasses
 import json
+import re
 
 import numpy as np
 import pytest
 
 from datalake.config import Refusal
-from evaluation.leaderboard import Leaderboard, leaderboard_page, rank, write
+from evaluation.leaderboard import Leaderboard, leaderboard_page, rank, standing_chart, write
 from evaluation.scorecard import ALL
 from tests.evaluation.test_page import Outline
 from tests.evaluation.test_scorecard import card, sums
@@ -81,6 +82,12 @@ def test_the_page_shows_every_score_and_marks_ties():
     for standing in board.standings:
         for place in standing.places:
             assert f"{place.bits_per_byte.value:.3f}" in document
+
+
+def test_the_chart_sets_models_apart_from_baselines():
+    drawn = standing_chart(rank([evaluation()]).standings[0])
+    dots = re.findall(r'<circle [^>]*class="(\w+)"', drawn)
+    assert dots == ["first", "other"]  # base, then the bigram
 
 
 def test_the_file_beside_the_page_holds_the_same_standings(tmp_path):

@@ -1,3 +1,4 @@
+import dataclasses
 import math
 
 import numpy as np
@@ -138,6 +139,14 @@ def test_openings_point_at_the_first_token_of_each_document():
         inside = rows.tokens[row, position : position + len(text)]
         assert position > 0
         assert (inside == text[: len(inside)]).all()
+
+
+def test_a_document_that_is_seen_twice_opens_once():
+    rows = rows_of(documents(30, VOCAB))
+    twice = dataclasses.replace(
+        rows, tokens=np.vstack([rows.tokens] * 2), documents=np.vstack([rows.documents] * 2)
+    )
+    assert list(twice.openings()) == list(rows.openings())
 
 
 def test_batch_size_changes_nothing_but_rounding():
