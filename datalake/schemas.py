@@ -180,7 +180,7 @@ TABLES: dict[str, Schema] = {
                 _SOURCE,
                 _NUM_BYTES,
                 Column("cluster", pa.string(), "smallest doc_id of the cluster"),
-                Column("kind", pa.string(), "exact, near"),
+                Column("kind", pa.string(), "unique where alone; exact or near, to the survivor"),
                 Column("survivor", pa.string(), "doc_id that stays for the cluster"),
             ),
             key="doc_id",

@@ -75,16 +75,12 @@ def plain_tokens(text: str) -> list[str]:
     return tokens
 
 
-def plain_shingle_hashes(text: str, shingle_words: int) -> set[int]:
-    """The kernel's 64-bit hash of every shingle."""
-    tokens = plain_tokens(text)
-    hashes = set()
-    for k in range(len(tokens) - shingle_words + 1):
-        h = 0
-        for token in tokens[k : k + shingle_words]:
-            h = (h * _SHINGLE_FACTOR + word_hash(token)) & _64
-        hashes.add(mix(h))
-    return hashes
+def shingle_hash(tokens: list[str]) -> int:
+    """The kernel's 64-bit hash of a run of tokens."""
+    h = 0
+    for token in tokens:
+        h = (h * _SHINGLE_FACTOR + word_hash(token)) & _64
+    return mix(h)
 
 
 def word_hash(word: str) -> int:

@@ -2,7 +2,6 @@
 
 import random
 
-import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -11,6 +10,7 @@ from datalake.dedup.minhash import Banding, BandsConfig
 from datalake.filters.characters import character_classes
 from datalake.filters.signals import COPIED, NUMBERS, measure, says_generated
 from datalake.schemas import TABLES
+from tests.datalake.document_rows import documents
 from tests.datalake.filters.plain_signals import plain_signals
 
 BANDING = Banding.of(BandsConfig())
@@ -26,19 +26,6 @@ TEXTS = st.one_of(
     st.lists(PIECES, max_size=80).map("".join),
     st.lists(PIECES, max_size=80).map(" ".join),
 )
-
-
-def documents(*texts: str) -> pa.RecordBatch:
-    columns = {
-        "doc_id": pa.array([f"{k:032x}" for k in range(len(texts))]),
-        "source": pa.array(["web"] * len(texts)),
-        "uri": pa.array([f"https://example.org/{k}" for k in range(len(texts))]),
-        "language": pa.array(["en"] * len(texts)),
-        "licence": pa.array([None] * len(texts), pa.string()),
-        "num_bytes": pa.array([len(text.encode()) for text in texts], pa.int64()),
-        "text": pa.array(texts, pa.large_string()),
-    }
-    return pa.RecordBatch.from_pydict(columns)
 
 
 def signals(*texts: str) -> list[dict]:
