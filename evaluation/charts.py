@@ -16,14 +16,14 @@ from evaluation.intervals import Interval
 # lightened for dark pages to keep a contrast above 4.5.
 _STYLE = """<style>
 .chart{--ink:#1c2430;--soft:#5b6675;--line:#d5dbe3;--first:#0b63b0;--second:#b35000;
-font:13px system-ui,sans-serif;max-width:100%;height:auto}
+font:13px system-ui,sans-serif;max-width:100%;height:auto;display:block}
 .chart text{fill:var(--ink)}.chart .soft{fill:var(--soft)}.chart .end{text-anchor:end}
 .chart .middle{text-anchor:middle}.chart .strong{font-weight:600}
 .chart .grid{stroke:var(--line);stroke-width:1}
 .chart .first{stroke:var(--first);fill:var(--first)}
 .chart .second{stroke:var(--second);fill:var(--second)}
 .chart .other{stroke:var(--soft);fill:var(--soft)}
-.chart line.mark{stroke-width:2}.chart polyline{fill:none;stroke-width:1.6}
+.chart line.mark{stroke-width:2}.chart polyline.curve{fill:none;stroke-width:1.6}
 .chart .band{stroke:none;opacity:.18}
 @media (prefers-color-scheme:dark){.chart{--ink:#e8ecf2;--soft:#a3adba;--line:#39424f;
 --first:#6db3f2;--second:#f0a35e}}
@@ -98,7 +98,7 @@ def line_chart(
     bounds = [goal.low, goal.high] if goal else []
     x_ticks = nice_ticks(min(xs), max(xs), 6)
     y_ticks = nice_ticks(min(ys + bounds), max(ys + bounds), 5)
-    left, right, top, bottom = 60, 150, 12, 268
+    left, right, top, bottom = 60, 160, 28, 284
     x_low, x_high = min(x_ticks[0], *xs), max(x_ticks[-1], *xs)
     y_low, y_high = min([y_ticks[0], *ys, *bounds]), max([y_ticks[-1], *ys, *bounds])
 
@@ -113,27 +113,28 @@ def line_chart(
     shapes += [_text(across(t), bottom + 18, tick_text(t, x_ticks), "soft middle") for t in x_ticks]
     shapes += [
         _text((left + _WIDTH - right) / 2, bottom + 38, x_label, "soft middle"),
-        _text(4, top - 1, y_label, "soft"),
+        _text(4, 14, y_label, "soft"),
     ]
+    ends: list[tuple[float, str]] = []  # what stands at the right end of each line, and where
     if goal:
-        height = down(goal.low) - down(goal.high)
         shapes += [
             f'<rect x="{left}" y="{down(goal.high):.1f}" width="{_WIDTH - right - left}" '
-            f'height="{height:.1f}" class="band second"/>',
+            f'height="{down(goal.low) - down(goal.high):.1f}" class="band second"/>',
             f'<line x1="{left}" y1="{down(goal.value):.1f}" x2="{_WIDTH - right}" '
             f'y2="{down(goal.value):.1f}" class="second" stroke-dasharray="5 4"/>',
-            _text(_WIDTH - right + 8, down(goal.value) + 4, f"predicted {goal.value:.3f}"),
         ]
+        ends.append((down(goal.value), f"predicted {goal.value:.3f}"))
     described = [f"predicted {interval_text(goal)}"] if goal else []
     for place, one in enumerate(series):
         look = ("first", "other")[min(place, 1)]
         points = " ".join(f"{across(x):.1f},{down(y):.1f}" for x, y in _thinned(one))
-        end = down(one.y[-1])
-        shapes += [
-            f'<polyline points="{points}" class="{look}"/>',
-            _text(_WIDTH - right + 8, end + 4 + 16 * (place % 2), f"{one.label} {one.y[-1]:.3f}"),
-        ]
+        shapes.append(f'<polyline points="{points}" class="curve {look}"/>')
+        ends.append((down(one.y[-1]), f"{one.label} {one.y[-1]:.3f}"))
         described.append(f"{one.label} from {one.y[0]:.3f} to {one.y[-1]:.3f}")
+    lowest = 0.0
+    for height, words in sorted(ends):  # labels make room for each other
+        lowest = max(height + 4, lowest + 16)
+        shapes.append(_text(_WIDTH - right + 8, lowest, words))
     return _svg(bottom + 48, title, f"{y_label} over {x_label}: {'; '.join(described)}", shapes)
 
 
@@ -158,7 +159,7 @@ def tick_text(tick: float, ticks: Sequence[float]) -> str:
     step = ticks[1] - ticks[0]
     largest = max(abs(ticks[0]), abs(ticks[-1]))
     for size, suffix in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if largest >= 2 * size:
+        if largest > size:
             return f"{tick / size:.{_digits(step / size)}f}{suffix}" if tick else "0"
     return f"{tick:.{_digits(step)}f}"
 

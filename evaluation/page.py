@@ -22,7 +22,7 @@ caption{text-align:left;padding:.2rem 0}
 th,td{text-align:left;padding:.35rem .9rem .35rem 0;border-bottom:1px solid var(--line);
 vertical-align:top}
 th{font-weight:600}td.number,th.number{text-align:right}
-figure{margin:1rem 0}figcaption{font-size:.9rem}
+figure{margin:1rem 0}figure .wide{margin:0 0 .4rem}figcaption{font-size:.9rem}
 dl{display:grid;grid-template-columns:max-content 1fr;gap:.25rem 1.25rem;margin:.8rem 0}
 dt{color:var(--soft)}dd{margin:0;overflow-wrap:anywhere}
 pre{background:var(--tint);padding:.7rem .9rem;border-radius:6px;overflow-x:auto;margin:.3rem 0;

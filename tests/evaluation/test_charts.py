@@ -1,4 +1,5 @@
 import xml.etree.ElementTree as ET
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -106,3 +107,17 @@ def test_ticks_show_the_digits_that_their_step_needs(ticks, shown):
 
 def test_an_interval_reads_as_value_and_range():
     assert interval_text(Interval(value=1.6834, low=1.66, high=1.7069)) == "1.683 [1.660, 1.707]"
+
+
+def test_labels_at_the_end_of_lines_do_not_cover_each_other():
+    lines = [Series(label=name, x=[0, 1], y=[2, 1.001]) for name in ("training", "validation")]
+    drawn = ET.fromstring(
+        line_chart("Loss", "step", "nats", lines, Interval(value=1.0, low=0.9, high=1.1))
+    )
+    heights = sorted(
+        float(t.get("y"))
+        for t in drawn.iter(f"{SVG}text")
+        if t.text.startswith(("training", "validation", "predicted"))
+    )
+    assert len(heights) == 3
+    assert min(b - a for a, b in pairwise(heights)) >= 15
