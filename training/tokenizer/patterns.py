@@ -1,0 +1,83 @@
+r"""How text is cut into pre-tokens, the pieces that byte-pair encoding never merges across.
+
+The patterns are those of GPT-2 (Radford et al. 2019), GPT-4 (``cl100k``) and GPT-4o (``o200k``) as
+tiktoken defines them, written without possessive operators so that both ``regex`` and tiktoken's
+engine read them alike. ``cl100k_digits`` takes digits one by one, so that a number's tokens do not
+depend on its length (Chowdhery et al. 2022, arXiv:2204.02311, section 2).
+
+``training.tokenizer.scanner`` cuts by these rules without a regular-expression engine. All that it
+must know of Unicode is one byte per character, the ``CLASSES``: that table is made once, when a
+tokenizer is trained, and travels with it, so that a newer Unicode never cuts old text anew.
+"""
+
+from typing import Literal
+
+import numpy as np
+
+PatternName = Literal["gpt2", "cl100k", "cl100k_digits", "o200k"]
+
+_CL100K = (
+    r"(?i:'[sdmt]|'ll|'ve|'re)"
+    r"|[^\r\n\p{{L}}\p{{N}}]?\p{{L}}+"
+    r"|{number}"
+    r"| ?[^\s\p{{L}}\p{{N}}]+[\r\n]*"
+    r"|\s+(?![\s\S])"
+    r"|\s*[\r\n]"
+    r"|\s+(?!\S)"
+    r"|\s"
+)
+
+PATTERNS: dict[str, str] = {
+    "gpt2": r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s",
+    "cl100k": _CL100K.format(number=r"\p{N}{1,3}"),
+    "cl100k_digits": _CL100K.format(number=r"\p{N}"),
+    "o200k": (
+        r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+"
+        r"(?i:'[sdmt]|'ll|'ve|'re)?"
+        r"|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*"
+        r"(?i:'[sdmt]|'ll|'ve|'re)?"
+        r"|\p{N}{1,3}"
+        r"| ?[^\s\p{L}\p{N}]+[\r\n/]*"
+        r"|\s*[\r\n]+"
+        r"|\s+(?!\S)"
+        r"|\s"
+    ),
+}
+
+# One bit per class, so that a set of classes is one mask. A character is in exactly one of them.
+OTHER, UPPER, LOWER, LETTER, MARK, NUMBER, SPACE, NEWLINE = (1 << bit for bit in range(8))
+CLASSES = {
+    UPPER: r"[\p{Lu}\p{Lt}]",
+    LOWER: r"\p{Ll}",
+    LETTER: r"[\p{Lm}\p{Lo}]",  # letters without case
+    MARK: r"\p{M}",
+    NUMBER: r"\p{N}",
+    SPACE: r"[\p{White_Space}--[\r\n]]",
+    NEWLINE: r"[\r\n]",
+}
+NUM_CHARACTERS = 0x110000
+
+
+def character_classes() -> tuple[np.ndarray, str]:
+    """Class of every code point, uint8 ``[0x110000]``, and the version of ``regex`` it is from."""
+    import regex
+
+    table = np.full(NUM_CHARACTERS, OTHER, np.uint8)
+    characters = "".join(map(chr, range(NUM_CHARACTERS)))
+    for bit, members in CLASSES.items():
+        for run in regex.finditer(f"(?V1){members}+", characters):
+            table[run.start() : run.end()] = bit
+    return table, f"regex {regex.__version__}"
+
+
+def class_runs(table: np.ndarray) -> list[list[int]]:
+    """``[length, class]`` of every run of equal classes: what a tokenizer's file holds."""
+    starts = np.flatnonzero(np.diff(table, prepend=np.uint8(0)))
+    lengths = np.diff(starts, append=len(table))
+    return np.stack([lengths, table[starts]], axis=1).tolist()
+
+
+def classes_from_runs(runs: list[list[int]]) -> np.ndarray:
+    """The table that ``class_runs`` was made from."""
+    lengths, classes = np.array(runs, np.int64).T
+    return np.repeat(classes.astype(np.uint8), lengths)
