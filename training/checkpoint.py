@@ -12,12 +12,15 @@ was damaged later no longer has the digest in the manifest, which makes the one 
         optimizer.pt  random.pt ...      what resuming needs besides
 """
 
+import fcntl
 import hashlib
 import json
 import os
 import random
 import shutil
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +30,8 @@ import torch
 from torch import Tensor
 
 from datalake.config import Refusal
+
+LOCK_PATIENCE_SECONDS = 30.0  # a trainer that was just killed needs a moment to be gone
 
 _POINTER = "latest.json"
 
@@ -134,13 +139,46 @@ def load_weights(path: Path | str, device: torch.device | str = "cpu") -> dict[s
     return load(Path(path)).load("weights", device)
 
 
+@contextmanager
+def hold(folder: Path) -> Iterator[None]:
+    """Hold the lock of a run's folder, made if missing: it has one trainer at a time.
+
+    An orphan of a killed run and its successor would otherwise overwrite each other. The kernel
+    lets go of the lock when the process ends, however it ends. Refused after a patience of
+    ``LOCK_PATIENCE_SECONDS``, naming the process that holds it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("a+") as lock:
+        deadline = time.monotonic() + LOCK_PATIENCE_SECONDS
+        while not _locked(lock):
+            if time.monotonic() > deadline:
+                lock.seek(0)
+                raise Refusal(
+                    f"{folder} must have one trainer, got a second one while process "
+                    f"{lock.read()} holds its lock; wait for it or end it"
+                )
+            time.sleep(0.1)
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        yield
+
+
+def _locked(file: Any) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
 def weights_digest(weights: Mapping[str, Tensor]) -> str:
     """SHA-256 over names, types, shapes and bits: the same on every device and torch version."""
     digest = hashlib.sha256()
     for name, tensor in sorted(weights.items()):
         plain = tensor.detach().cpu().contiguous()
         digest.update(f"{name} {plain.dtype} {tuple(plain.shape)}\n".encode())
-        digest.update(plain.reshape(-1).view(torch.uint8).numpy())
+        digest.update(memoryview(plain.reshape(-1).view(torch.uint8).numpy()))
     return digest.hexdigest()
 
 

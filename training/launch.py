@@ -11,6 +11,7 @@ start ends those, told by the files that they hold open for writing in a session
 
 import contextlib
 import fcntl
+import logging
 import os
 import secrets
 import shutil
@@ -121,21 +122,21 @@ def _trainer(
     use_gpu: bool,
     environment: dict[str, str],
 ) -> Any:
-    import ray.train
     from ray.train.torch import TorchTrainer
+    from ray.train.v2.api.config import FailureConfig, RunConfig, ScalingConfig
 
     return TorchTrainer(
         _on_worker,
         train_loop_config={"task": task, "settings": settings, "threads": threads},
-        scaling_config=ray.train.ScalingConfig(
+        scaling_config=ScalingConfig(
             num_workers=workers,
             use_gpu=use_gpu,
             resources_per_worker={"CPU": threads, **({"GPU": 1} if use_gpu else {})},
         ),
-        run_config=ray.train.RunConfig(
+        run_config=RunConfig(
             name=name,
             storage_path=str(workspace.folder("ray/storage")),
-            failure_config=ray.train.FailureConfig(max_failures=0),
+            failure_config=FailureConfig(max_failures=0),
             worker_runtime_env={"env_vars": environment},
         ),
     )
@@ -160,7 +161,7 @@ def _connect(workspace: Workspace) -> None:
     if ray.is_initialized():
         return
     if workspace.ray_address is not None:
-        ray.init(address=workspace.ray_address, log_to_driver=False, logging_level="ERROR")
+        ray.init(address=workspace.ray_address, log_to_driver=False, logging_level=logging.ERROR)
         return
     sessions = workspace.folder("ray/sessions")
     end_leftovers(sessions)
@@ -168,7 +169,7 @@ def _connect(workspace: Workspace) -> None:
         num_cpus=os.cpu_count(),
         include_dashboard=False,
         log_to_driver=False,
-        logging_level="ERROR",
+        logging_level=logging.ERROR,
         object_store_memory=200 * 2**20,  # settings and results only; rows are read from files
         _temp_dir=str(_own_session(sessions)),
     )

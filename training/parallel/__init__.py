@@ -1,1 +1,1 @@
-"""The axes along which one training run is spread over processes. Start with ``data_parallel.py``."""
+"""The axes along which one run is spread over processes. Start with ``data_parallel.py``."""

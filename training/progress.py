@@ -1,0 +1,89 @@
+"""How far a run is and how fast: one JSON line every few seconds in ``metrics.jsonl``.
+
+The file is how a run speaks to whoever started it, across processes and crashes. Its steps only
+ever grow: what a crash undid is cut off when the run goes on.
+"""
+
+import json
+import math
+import os
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+METRICS_SECONDS = 2.0  # between two lines
+
+
+@dataclass(kw_only=True)
+class Progress:
+    """Counts the steps of one process, and writes what they came to where ``path`` is given."""
+
+    path: Path | None
+    num_steps: int
+    tokens_per_step: int  # of all ranks, as the FLOPs are
+    flops_per_step: float
+    peak_flops_per_second: float  # of a matrix product, all ranks
+    steps: int  # taken before this attempt
+    seconds_before: float  # that these took
+    losses: list[float] = field(default_factory=list)  # since the last line, nats per token
+    begin: float = field(default_factory=time.perf_counter)
+    end: float | None = None
+
+    def __post_init__(self) -> None:
+        self.last_line = self.begin
+        if self.path is not None and self.path.exists():
+            lines = self.path.read_bytes().splitlines(keepends=True)
+            kept = [line for line in lines if _step(line) <= self.steps]
+            os.truncate(self.path, sum(map(len, kept)))
+
+    @property
+    def seconds(self) -> float:
+        """Spent on all steps up to now, over all attempts."""
+        return self.seconds_before + (self.end or time.perf_counter()) - self.begin
+
+    def stop(self) -> None:
+        """Stop the clock: what follows is not training."""
+        self.end = time.perf_counter()
+
+    def count(self, loss: float, rate: float) -> None:
+        """One more step was taken, at ``loss`` nats per token and ``rate`` times the peak rates."""
+        self.steps += 1
+        self.losses.append(loss)
+        now = time.perf_counter()
+        if now - self.last_line < METRICS_SECONDS and self.steps < self.num_steps:
+            return
+        steps_per_second = len(self.losses) / (now - self.last_line)
+        flops_per_second = steps_per_second * self.flops_per_step
+        line = {
+            "step": self.steps,
+            "num_steps": self.num_steps,
+            "loss": sum(self.losses) / len(self.losses),
+            "rate": rate,
+            "tokens": self.steps * self.tokens_per_step,
+            "tokens_per_second": steps_per_second * self.tokens_per_step,
+            "flops_per_second": flops_per_second,
+            "mfu": flops_per_second / self.peak_flops_per_second,
+            "seconds": self.seconds,
+            "eta_seconds": (self.num_steps - self.steps) / steps_per_second,
+        }
+        self.losses, self.last_line = [], now
+        if self.path is not None:
+            with self.path.open("a") as file:
+                file.write(json.dumps(line) + "\n")
+
+
+def read(path: Path, after_step: int = 0) -> list[dict[str, Any]]:
+    """The complete lines of a ``metrics.jsonl`` that speak of later steps than ``after_step``."""
+    if not path.exists():
+        return []
+    lines = path.read_bytes().splitlines(keepends=True)
+    return [json.loads(line) for line in lines if after_step < _step(line) < math.inf]
+
+
+def _step(line: bytes) -> float:
+    """The step that a line speaks of; infinite where its writer died in the middle of it."""
+    try:
+        return float(json.loads(line)["step"]) if line.endswith(b"\n") else math.inf
+    except (ValueError, KeyError, TypeError):
+        return math.inf
