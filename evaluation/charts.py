@@ -79,7 +79,7 @@ def interval_chart(title: str, unit: str, bars: Sequence[Bar]) -> str:
         top += _ROW
     grid = [_line(across(tick), 4, across(tick), top + 4, "grid") for tick in ticks]
     labels = [_text(across(t), top + 20, tick_text(t, ticks), "soft middle") for t in ticks]
-    labels.append(_text(_WIDTH - _RIGHT + 14, top + 20, unit, "soft"))
+    labels.append(_text(_LEFT - 30, top + 20, unit, "soft end"))
     description = "; ".join(
         f"{bar.heading + ': ' if bar.heading else ''}{bar.label} {interval_text(bar.interval)}"
         for bar in bars
@@ -139,7 +139,9 @@ def line_chart(
 
 
 def interval_text(number: Interval) -> str:
-    """``1.683 [1.660, 1.707]``"""
+    """``1.683 [1.660, 1.707]``, or ``1.683`` alone where the range has no width."""
+    if number.low == number.high:
+        return f"{number.value:.3f}"
     return f"{number.value:.3f} [{number.low:.3f}, {number.high:.3f}]"
 
 

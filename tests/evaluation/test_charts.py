@@ -107,6 +107,7 @@ def test_ticks_show_the_digits_that_their_step_needs(ticks, shown):
 
 def test_an_interval_reads_as_value_and_range():
     assert interval_text(Interval(value=1.6834, low=1.66, high=1.7069)) == "1.683 [1.660, 1.707]"
+    assert interval_text(Interval(value=1.6834, low=1.6834, high=1.6834)) == "1.683"
 
 
 def test_labels_at_the_end_of_lines_do_not_cover_each_other():

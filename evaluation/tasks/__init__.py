@@ -1,0 +1,1 @@
+"""Tasks that a program makes and checks. Start with ``family.py``, then ``catalogue.py``."""
