@@ -1,0 +1,53 @@
+import numpy as np
+import pytest
+
+from evaluation.likelihood import packed_rows
+from evaluation.samples import Opening, openings, until_special
+from tests.evaluation.packed import END, documents, table
+
+VOCAB, CONTEXT = 50, 32
+BYTES = np.where(np.arange(VOCAB) == END, 0, 1)
+TEXTS = documents(60, VOCAB)
+SOURCES = {f"{i:032x}": ("web", "code")[i % 2] for i in range(60)}
+
+
+def chosen(texts=TEXTS, per_source=3) -> list[Opening]:
+    rows = packed_rows(table(texts, CONTEXT).to_batches(), "validation")
+    return list(
+        openings(rows, SOURCES, BYTES, per_source=per_source, prompt_tokens=5, new_tokens=4)
+    )
+
+
+def test_prompt_and_truth_are_the_beginning_of_the_document():
+    for opening in chosen():
+        text = TEXTS[int(opening.doc_id, 16)].tolist()
+        assert list(opening.prompt_ids + opening.truth_ids) == text[:10]
+        assert len(opening.prompt_ids) == 6  # end of text, then five tokens
+        assert opening.prompt_ids[0] == END
+
+
+def test_a_separator_behind_the_document_before_opens_the_prompt_too():
+    behind = [np.roll(text, -1) for text in TEXTS]  # text, then end of text
+    for opening in chosen(behind):
+        text = behind[int(opening.doc_id, 16)].tolist()
+        assert list(opening.prompt_ids + opening.truth_ids) == [END, *text[:9]]
+
+
+def test_every_source_shows_its_first_documents_by_identity():
+    picked = chosen()
+    assert [SOURCES[opening.doc_id] for opening in picked] == ["code"] * 3 + ["web"] * 3
+    everything = [o.doc_id for o in chosen(per_source=100) if SOURCES[o.doc_id] == "web"]
+    assert [o.doc_id for o in picked if SOURCES[o.doc_id] == "web"] == sorted(everything)[:3]
+    assert len(everything) > 3
+
+
+def test_a_prompt_never_runs_into_another_document():
+    short = [np.array([END, *range(1, 6)], np.uint16)] * 60
+    assert chosen(short) == []
+
+
+@pytest.mark.parametrize(
+    ("ids", "kept"), [([3, 4, END, 5, END], [3, 4]), ([3, 4], [3, 4]), ([END], []), ([], [])]
+)
+def test_a_continuation_ends_where_the_model_ended_its_text(ids, kept):
+    assert until_special(ids, BYTES) == kept
