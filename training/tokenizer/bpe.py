@@ -1,0 +1,159 @@
+"""The tokenizer: text to token ids and back, by byte-pair encoding of UTF-8 bytes.
+
+Ids are the 256 bytes, then the merges in the order in which they were learned, then the special
+tokens. Special tokens are never made from text: ``encode`` reads ``<|endoftext|>`` in a document as
+the thirteen characters that it is, so no document can forge one.
+
+Decoding and the table of lengths need numpy alone; what encodes is compiled when it is first used.
+"""
+
+import json
+import re
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from datalake.config import Refusal
+from training.tokenizer.patterns import PATTERNS, PatternName, class_runs, classes_from_runs
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from training.tokenizer.encoder import Encoder
+
+END_OF_TEXT = "<|endoftext|>"
+FILE = "tokenizer.json"
+NUM_BYTES = 256
+
+
+class Tokenizer:
+    """Encodes and decodes by one list of merges. Immutable; processes may pickle it."""
+
+    def __init__(
+        self,
+        merges: np.ndarray,
+        pattern: PatternName,
+        classes: np.ndarray,
+        special_tokens: Sequence[str] = (END_OF_TEXT,),
+    ) -> None:
+        """``merges`` int32 ``[merges, 2]``; ``classes`` as ``patterns.character_classes`` makes."""
+        if pattern not in PATTERNS:
+            raise Refusal(f"pattern must be one of {', '.join(PATTERNS)}, got {pattern}")
+        if len(set(special_tokens)) < len(special_tokens) or "" in special_tokens:
+            raise Refusal(f"special_tokens must differ and not be empty, got {special_tokens}")
+        self.merges = merges
+        self.pattern = pattern
+        self.classes = classes
+        first = NUM_BYTES + len(merges)
+        self.special_tokens = {name: first + i for i, name in enumerate(special_tokens)}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Tokenizer, (self.merges, self.pattern, self.classes, tuple(self.special_tokens))
+
+    @property
+    def vocab_size(self) -> int:
+        return NUM_BYTES + len(self.merges) + len(self.special_tokens)
+
+    @property
+    def dtype(self) -> type[np.unsignedinteger]:
+        """The smallest of uint16 and uint32 that holds every id."""
+        return np.uint16 if self.vocab_size <= 1 << 16 else np.uint32
+
+    @cached_property
+    def token_bytes(self) -> list[bytes]:
+        """Bytes of every token by id; a special token's are its name."""
+        tokens = [bytes([byte]) for byte in range(NUM_BYTES)]
+        for left, right in self.merges.tolist():
+            tokens.append(tokens[left] + tokens[right])
+        return tokens + [name.encode() for name in self.special_tokens]
+
+    @cached_property
+    def bytes_per_token(self) -> np.ndarray:
+        """How many bytes of text each token stands for, int64 ``[vocab_size]``; 0 if special."""
+        lengths = np.array([len(token) for token in self.token_bytes], np.int64)
+        lengths[NUM_BYTES + len(self.merges) :] = 0
+        return lengths
+
+    @cached_property
+    def _encoder(self) -> "Encoder":
+        from training.tokenizer.encoder import Encoder
+
+        return Encoder(self.merges, self.pattern, self.classes)
+
+    def encode(self, text: str | bytes) -> np.ndarray:
+        """Ids of ``text``; what looks like a special token is text."""
+        return self.encode_batch([text])[0]
+
+    def encode_with_special(self, text: str) -> np.ndarray:
+        """Ids of ``text`` in which the names of special tokens are those tokens.
+
+        For text that we wrote ourselves; a user's text belongs into ``encode``.
+        """
+        longest_first = sorted(self.special_tokens, key=len, reverse=True)
+        names = "|".join(map(re.escape, longest_first))
+        pieces = re.split(f"({names})", text) if names else [text]  # text, name, text, ...
+        ids, offsets = self.encode_batch(pieces[::2])
+        parts = [ids[a:b] for a, b in pairwise(offsets)]
+        for i, name in enumerate(pieces[1::2]):
+            parts.insert(2 * i + 1, np.array([self.special_tokens[name]], self.dtype))
+        return np.concatenate(parts)
+
+    def encode_batch(
+        self,
+        texts: "pa.Array | pa.ChunkedArray | Sequence[str | bytes]",
+        num_threads: int | None = None,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Ids of all texts end to end (``dtype``), and where each begins, int64 ``[texts + 1]``.
+
+        An Arrow column is read where it lies. Threads (all cores by default) share the work.
+        Raises Refusal where a text is null or has a lone surrogate.
+        """
+        from training.tokenizer.texts import Texts
+
+        ids, offsets = self._encoder.encode(Texts.of(texts), num_threads)
+        return ids.astype(self.dtype), offsets
+
+    def decode_bytes(self, ids: Iterable[int]) -> bytes:
+        """The bytes that ``ids`` stand for. Raises Refusal for an id outside the vocabulary."""
+        numbers = np.asarray(ids if isinstance(ids, np.ndarray) else list(ids), np.int64)
+        if len(numbers) and not 0 <= numbers.min() <= numbers.max() < self.vocab_size:
+            wrong = numbers[(numbers < 0) | (numbers >= self.vocab_size)][0]
+            raise Refusal(f"token ids must be in 0 .. {self.vocab_size - 1}, got {wrong}")
+        tokens = self.token_bytes
+        return b"".join([tokens[i] for i in numbers.tolist()])
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """The text that ``ids`` stand for; bytes that are no UTF-8 become U+FFFD."""
+        return self.decode_bytes(ids).decode(errors="replace")
+
+    def save(self, folder: str | Path) -> None:
+        """Write ``tokenizer.json``: equal tokenizers make equal bytes."""
+        fields = {
+            "pattern": self.pattern,
+            "special_tokens": list(self.special_tokens),
+            "character_class_runs": class_runs(self.classes),
+            "merges": self.merges.tolist(),
+        }
+        lines = [
+            f"{json.dumps(k)}: {json.dumps(v, separators=(',', ':'))}" for k, v in fields.items()
+        ]
+        text = "{\n" + ",\n".join(lines) + "\n}\n"
+        (Path(folder) / FILE).write_text(text, encoding="utf-8")
+
+    @classmethod
+    def load(cls, folder: str | Path) -> "Tokenizer":
+        """The tokenizer saved in ``folder``. Raises Refusal where there is none."""
+        path = Path(folder) / FILE
+        if not path.is_file():
+            raise Refusal(f"{folder} must hold {FILE}, got nothing there")
+        fields = json.loads(path.read_text(encoding="utf-8"))
+        return cls(
+            merges=np.array(fields["merges"], np.int32).reshape(-1, 2),
+            pattern=fields["pattern"],
+            classes=classes_from_runs(fields["character_class_runs"]),
+            special_tokens=fields["special_tokens"],
+        )
