@@ -122,8 +122,8 @@ def _trainer(
     use_gpu: bool,
     environment: dict[str, str],
 ) -> Any:
-    from ray.train.torch import TorchTrainer
     from ray.train.v2.api.config import FailureConfig, RunConfig, ScalingConfig
+    from ray.train.v2.torch.torch_trainer import TorchTrainer
 
     return TorchTrainer(
         _on_worker,
