@@ -54,24 +54,14 @@ def token_nats(
 class _LinearCrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, chunk: int) -> Tensor:
-        rows, device = len(targets), hidden.device.type
+        device = hidden.device.type
         autocast = torch.is_autocast_enabled(device)
         dtype = torch.get_autocast_dtype(device) if autocast else hidden.dtype
         h, w = hidden.to(dtype), weight.to(dtype)
-        needs_hidden, needs_weight = ctx.needs_input_grad[:2]
-        d_hidden = torch.empty_like(h) if needs_hidden else None
-        d_weight = torch.zeros_like(w, dtype=torch.float32) if needs_weight else None
-        nats = torch.empty(rows, dtype=torch.float32, device=hidden.device)
-        for start in range(0, rows, chunk):
-            part = slice(start, start + chunk)
-            logits = h[part] @ w.T
-            cross_entropy_rows(logits, targets[part], nats[part])
-            if d_hidden is not None:
-                torch.mm(logits, w, out=d_hidden[part])
-            if d_weight is not None:
-                d_weight += logits.T @ h[part]
+        with torch.autocast(device, enabled=False):  # it would take the softmax to float32
+            nats, d_hidden, d_weight = _chunked(h, w, targets, chunk, ctx.needs_input_grad[:2])
         ctx.save_for_backward(d_hidden, d_weight)
-        ctx.rows, ctx.dtypes = rows, (hidden.dtype, weight.dtype)
+        ctx.rows, ctx.dtypes = len(targets), (hidden.dtype, weight.dtype)
         return nats.mean()
 
     @staticmethod
@@ -85,26 +75,45 @@ class _LinearCrossEntropy(torch.autograd.Function):
         return d_hidden, d_weight, None, None
 
 
-def cross_entropy_rows(logits: Tensor, targets: Tensor, nats: Tensor) -> None:
-    """Write each row's -log softmax(logits)[target] to ``nats``, and its gradient over ``logits``.
+def _chunked(
+    h: Tensor, w: Tensor, targets: Tensor, chunk: int, needs: tuple[bool, bool]
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """Nats [rows], and the gradients of their sum: for ``h`` in its dtype, for ``w`` in float32."""
+    rows = len(targets)
+    nats = torch.empty(rows, dtype=torch.float32, device=h.device)
+    d_hidden = torch.empty_like(h) if needs[0] else None
+    d_weight = torch.zeros_like(w, dtype=torch.float32) if needs[1] else None
+    for start in range(0, rows, chunk):
+        part = slice(start, start + chunk)
+        d_logits = cross_entropy_rows(h[part] @ w.T, targets[part], nats[part])
+        if d_hidden is not None:
+            torch.mm(d_logits, w, out=d_hidden[part])
+        if d_weight is not None:
+            d_weight += d_logits.T @ h[part]
+    return nats, d_hidden, d_weight
 
-    ``logits`` [rows, vocab] is overwritten with softmax(logits) - one_hot(targets); ``targets``
-    and ``nats`` are [rows].
+
+def cross_entropy_rows(logits: Tensor, targets: Tensor, nats: Tensor) -> Tensor:
+    """softmax(logits) - one_hot(targets), the gradient for ``logits`` [rows, vocab].
+
+    Each row's -log softmax(logits)[target] is written to ``nats``; ``targets`` and ``nats`` are
+    [rows]. ``logits`` is spent: its memory may be the result's.
     """
-    (kernel_rows if logits.is_cuda else twin_rows)(logits, targets, nats)
+    return (kernel_rows if logits.is_cuda else twin_rows)(logits, targets, nats)
 
 
-def twin_rows(logits: Tensor, targets: Tensor, nats: Tensor) -> None:
+def twin_rows(logits: Tensor, targets: Tensor, nats: Tensor) -> Tensor:
     """``cross_entropy_rows`` in plain PyTorch."""
-    chosen = targets[:, None]
+    rows = torch.arange(len(targets), device=logits.device)
     p = torch.softmax(logits, dim=-1)
-    p_target = p.gather(1, chosen)[:, 0].float()
+    p_target = p[rows, targets].float()
     torch.log(p_target, out=nats).neg_()
     lost = p_target < torch.finfo(torch.float32).tiny
     if lost.any():  # beyond 87 nats a probability underflows; its logarithm must not
         far = logits[lost].float()
-        nats[lost] = far.logsumexp(-1) - far.gather(1, chosen[lost])[:, 0]
-    logits.copy_(p).scatter_add_(1, chosen, logits.new_full(chosen.shape, -1))
+        nats[lost] = far.logsumexp(-1) - logits[rows, targets][lost]
+    p[rows, targets] -= 1
+    return p
 
 
 if sys.platform == "linux":  # Triton has no wheels elsewhere; there the twin is the operator
@@ -137,7 +146,8 @@ if sys.platform == "linux":  # Triton has no wheels elsewhere; there the twin is
             tl.store(logits + columns, p.to(logits.dtype.element_ty), mask=columns < vocab)
 
 
-def kernel_rows(logits: Tensor, targets: Tensor, nats: Tensor) -> None:
-    """``cross_entropy_rows``, one program a row; ``logits`` must be contiguous."""
+def kernel_rows(logits: Tensor, targets: Tensor, nats: Tensor) -> Tensor:
+    """``cross_entropy_rows`` in place, one program a row; ``logits`` must be contiguous."""
     rows, vocab = logits.shape
     _rows[(rows,)](logits, targets, nats, vocab, block=min(4096, triton.next_power_of_2(vocab)))
+    return logits

@@ -3,15 +3,22 @@
 Vaswani et al. 2017, arXiv:1706.03762; grouped queries Ainslie et al. 2023, arXiv:2305.13245.
 """
 
+import math
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from training.kernels.rms_norm import rms_norm
 from training.models.norms import compute_dtype
 from training.models.positions import rotate
 from training.models.state import KeyValueCache
 from training.models.variants import TransformerConfig
+
+
+SHORT = 512  # longest time whose time x time probabilities are kept on a processor
 
 
 class Attention(nn.Module):
@@ -72,9 +79,46 @@ def causal_attention(q: Tensor, k: Tensor, v: Tensor, window: int | None = None)
     """
     time = q.shape[2]
     if window is None or window >= time:
+        if q.device.type == "cpu" and time <= SHORT:
+            return short_attention(q, k, v)
         grouped = q.shape[1] != k.shape[1]
         return F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=grouped)
     return _windowed_attention(q, k, v, window)
+
+
+def short_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Causal attention by plain products, which keep the probabilities of all pairs.
+
+    A processor's blocked kernel spends its time on small blocks: for 16 heads of 256 x 24 in
+    bfloat16, forward and backward take 6.6 ms there and 1.7 ms here (one thread).
+    """
+    batch, num_heads, time, d_head = q.shape
+    if k.shape[1] != num_heads:
+        k, v = (x.repeat_interleave(num_heads // x.shape[1], dim=1) for x in (k, v))
+    q, k, v = (x.reshape(-1, time, d_head) for x in (q * d_head**-0.5, k, v))
+    return _ShortAttention.apply(q, k, v).view(batch, num_heads, time, d_head)
+
+
+class _ShortAttention(torch.autograd.Function):
+    """[rows, time, d_head] each, queries scaled. dS = P (dP - rowsum(P dP)) as in the textbook."""
+
+    @staticmethod
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        time = q.shape[1]
+        future = torch.full((time, time), -math.inf, dtype=q.dtype).triu_(1)
+        with torch.autocast("cpu", enabled=False):  # it would take the softmax to float32
+            p = torch.softmax(torch.bmm(q, k.mT).add_(future), dim=-1)
+        ctx.save_for_backward(q, k, v, p)
+        return torch.bmm(p, v)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, d_out: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        q, k, v, p = ctx.saved_tensors
+        dp = torch.bmm(d_out, v.mT)
+        ds = torch._softmax_backward_data(dp, p, -1, p.dtype)
+        dv = torch.bmm(p.mT, d_out)
+        return torch.bmm(ds, k), torch.bmm(ds.mT, q), dv
 
 
 def _windowed_attention(q: Tensor, k: Tensor, v: Tensor, window: int) -> Tensor:
