@@ -22,16 +22,17 @@ Split = Literal["sft", "preference", "rl", "validation", "test_values", "test_te
 SPLITS: tuple[Split, ...] = get_args(Split)
 
 # Share of all contents that belongs to each split. Training phases must not meet one another's
-# prompts: a policy would be rewarded for what it was shown. Tests take little, since most families
-# have contents without end, and the small ones (safety) still leave dozens.
+# prompts: a policy would be rewarded for what it was shown. Most families have contents without
+# end; the small ones (safety, some 500 contents) shall still leave 100 items for every test.
 SHARES: Mapping[Split, float] = {
-    "sft": 0.50,
-    "preference": 0.15,
-    "rl": 0.15,
+    "sft": 0.40,
+    "preference": 0.12,
+    "rl": 0.18,
     "validation": 0.06,
-    "test_values": 0.07,
-    "test_templates": 0.07,
+    "test_values": 0.12,
+    "test_templates": 0.12,
 }
+ANY_STYLE = "any"
 NUM_TRAINING, NUM_VALIDATION, NUM_TEST = 6, 1, 2  # templates of a family, in this order
 
 
@@ -43,7 +44,10 @@ class Task:
     slots: Mapping[str, str]
     answer: str  # demonstration
     grader: Grader
-    style: str | None = None  # wanted: asked for, or the house's where the prompt leaves it open
+    style: str | None = None  # asked for; ANY_STYLE where that is left open; None where it has none
+
+
+Contents = Callable[[random.Random], Iterator[Task]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +60,7 @@ class Family:
     name: str
     says: str  # one sentence for a person
     templates: tuple[str, ...]
-    contents: Callable[[random.Random, str], Iterator[Task]] = field(repr=False)  # house style
+    contents: Contents = field(repr=False)
 
     def __post_init__(self) -> None:
         expected = NUM_TRAINING + NUM_VALIDATION + NUM_TEST

@@ -5,15 +5,16 @@ last mark. A count alone is met by one word said again and again, so the words m
 of them is given.
 """
 
+import json
 import random
 from collections.abc import Iterator
 from typing import Any, Literal
 
 from evaluation.graders import BulletList, FollowsConstraints, JsonAnswer
 from evaluation.tasks.family import Family, Task, keyed_random
-from evaluation.tasks.words import NAMES, WORDS
+from evaluation.tasks.words import COLORS, NAMES, WORDS
 
-_TEXT_FIELDS = ("name", "type", "color", "group")
+_TEXT_FIELDS = {"name": NAMES, "color": COLORS, "type": WORDS, "group": WORDS}
 _NUMBER_FIELDS = ("size", "line", "year", "level")
 _ENDS = (".", "!", "?")
 # One sentence per number of words, with room for the word that must be in it.
@@ -25,16 +26,14 @@ _SENTENCES = {
 }
 
 
-def _json(rng: random.Random, house_style: str) -> Iterator[Task]:
-    import json
-
+def _json(rng: random.Random) -> Iterator[Task]:
     while True:
         fields: dict[str, Any] = {}
-        for name in rng.sample(_TEXT_FIELDS + _NUMBER_FIELDS, rng.choice((1, 2))):
+        for name in rng.sample([*_TEXT_FIELDS, *_NUMBER_FIELDS], rng.choice((1, 2))):
             if name in _NUMBER_FIELDS:
                 fields[name] = rng.randrange(1, 100)
             else:
-                fields[name] = rng.choice(NAMES if name == "name" else WORDS)
+                fields[name] = rng.choice(_TEXT_FIELDS[name])
         said = ", ".join(f"{name} is {value}" for name, value in fields.items())
         yield Task(
             key=said,
@@ -44,7 +43,7 @@ def _json(rng: random.Random, house_style: str) -> Iterator[Task]:
         )
 
 
-def _bullets(rng: random.Random, house_style: str) -> Iterator[Task]:
+def _bullets(rng: random.Random) -> Iterator[Task]:
     while True:
         words = tuple(rng.sample(WORDS, rng.choice((2, 3, 4))))
         yield Task(
@@ -55,7 +54,7 @@ def _bullets(rng: random.Random, house_style: str) -> Iterator[Task]:
         )
 
 
-def _follow(rng: random.Random, house_style: str) -> Iterator[Task]:
+def _follow(rng: random.Random) -> Iterator[Task]:
     cases: tuple[Literal["lower", "upper"], ...] = ("lower", "upper")
     while True:
         word, end, letter_case = rng.choice(WORDS), rng.choice(_ENDS), rng.choice(cases)

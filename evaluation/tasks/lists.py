@@ -8,7 +8,7 @@ import random
 from collections.abc import Callable, Iterator, Sequence
 
 from evaluation.graders import ExactAnswer, ListAnswer
-from evaluation.tasks.family import Family, Task, keyed_random
+from evaluation.tasks.family import Contents, Family, Task, keyed_random
 from evaluation.tasks.words import WORDS
 
 _SEPARATOR = " "
@@ -35,7 +35,7 @@ def _shuffled(family: str, numbers: Sequence[int]) -> str:
     return _SEPARATOR.join(map(str, order))
 
 
-def _extreme(rng: random.Random, house_style: str) -> Iterator[Task]:
+def _extreme(rng: random.Random) -> Iterator[Task]:
     while True:
         numbers = sorted(_numbers(rng))
         word, answer = rng.choice([("largest", numbers[-1]), ("smallest", numbers[0])])
@@ -47,7 +47,7 @@ def _extreme(rng: random.Random, house_style: str) -> Iterator[Task]:
         )
 
 
-def _sort(rng: random.Random, house_style: str) -> Iterator[Task]:
+def _sort(rng: random.Random) -> Iterator[Task]:
     while True:
         numbers = sorted(_numbers(rng))
         answer = tuple(map(str, numbers))
@@ -61,10 +61,10 @@ def _sort(rng: random.Random, house_style: str) -> Iterator[Task]:
 
 def _words_to(
     answer_of: Callable[[list[str]], list[str]],
-) -> Callable[[random.Random, str], Iterator[Task]]:
+) -> Contents:
     """Contents whose answer is a list of words made from a list of words."""
 
-    def contents(rng: random.Random, house_style: str) -> Iterator[Task]:
+    def contents(rng: random.Random) -> Iterator[Task]:
         while True:
             words = _words(rng)
             answer = answer_of(words)
@@ -78,7 +78,7 @@ def _words_to(
     return contents
 
 
-def _count(rng: random.Random, house_style: str) -> Iterator[Task]:
+def _count(rng: random.Random) -> Iterator[Task]:
     while True:
         words = _words(rng, (2, 3, 4, 5, 6))
         yield Task(

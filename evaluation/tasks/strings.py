@@ -8,18 +8,16 @@ import random
 from collections.abc import Callable, Iterator, Sequence
 
 from evaluation.graders import ExactAnswer, ListAnswer
-from evaluation.tasks.family import Family, Task
+from evaluation.tasks.family import Contents, Family, Task
 from evaluation.tasks.words import WORDS
 
 _JOINERS = {"dashes": "-", "underscores": "_", "slashes": "/"}
 
 
-def _words_to(
-    answer_of: Callable[[str], str], lengths: Sequence[int]
-) -> Callable[[random.Random, str], Iterator[Task]]:
+def _words_to(answer_of: Callable[[str], str], lengths: Sequence[int]) -> Contents:
     """Contents whose answer is made word by word."""
 
-    def contents(rng: random.Random, house_style: str) -> Iterator[Task]:
+    def contents(rng: random.Random) -> Iterator[Task]:
         while True:
             words = rng.sample(WORDS, rng.choice(lengths))
             answer = tuple(map(answer_of, words))
@@ -33,7 +31,7 @@ def _words_to(
     return contents
 
 
-def _join(rng: random.Random, house_style: str) -> Iterator[Task]:
+def _join(rng: random.Random) -> Iterator[Task]:
     while True:
         words = rng.sample(WORDS, rng.choice((2, 3, 4)))
         joiner, mark = rng.choice(list(_JOINERS.items()))

@@ -5,7 +5,13 @@ Python, so that a vocabulary of 8,192 tokens learned there holds every one as a 
 leaves the task as the difficulty, not the spelling.
 """
 
-WORDS = tuple(
+
+def listed(text: str) -> tuple[str, ...]:
+    """The words of ``text``, which white space separates."""
+    return tuple(text.split())
+
+
+WORDS = listed(
     """
     file name value key type node data string path error function size input module code field
     edge result graph index source object method order account domain root region model format
@@ -16,16 +22,18 @@ WORDS = tuple(
     element role vector map access port power option hash process position section member frame
     column package server seed comment space view series buffer property scope child cost style
     entry queue interval flag store signal form library distance total route state
-    """.split()
+    """
 )
 
-NAMES = tuple(
+NAMES = listed(
     """
     Anna Ben Carl Dora Eva Finn Greta Hugo Ida Jan Kim Leo Mia Nina Otto Paul Rosa Sam Tom Uma
     Vera Will Yara Zoe Adam Bella Clara David Emma Frank Grace Henry Iris Jack Kate Lucas Maria
     Noah Olga Peter
-    """.split()
+    """
 )
+
+COLORS = ("red", "blue", "green", "black", "white", "gray", "yellow", "orange", "pink", "brown")
 
 
 def with_article(noun: str) -> str:
