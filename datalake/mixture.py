@@ -30,7 +30,7 @@ class SharesConfig(Config):
 
     kind: Literal["shares"]
     shares: dict[str, Weight]
-    max_epochs: float = Field(4, gt=0)  # Muennighoff et al. 2023
+    max_epochs: float = Field(default=4, gt=0)  # Muennighoff et al. 2023
 
     @model_validator(mode="after")
     def _shares_are_a_whole(self) -> Self:

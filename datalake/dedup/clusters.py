@@ -6,16 +6,46 @@ come out of the driver (scipy, seconds for ten million edges) and of Spark (alte
 and small-star, Kiveris et al. 2014, for more edges than one machine holds).
 """
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from datalake.tables import Commit
+from datalake.workspace import Inputs, Workspace
+
 if TYPE_CHECKING:
     from datalake.spark import DataFrame
 
 MAX_DRIVER_EDGES = 10_000_000  # two ids of 32 bytes each: below a gigabyte
+
+
+def write_duplicates(workspace: Workspace, inputs: Inputs, max_driver_edges: int) -> Commit:
+    """Write ``duplicates``: one row for every document that ``kept`` keeps, with its survivor."""
+    from datalake import spark
+
+    keyed = _kept(workspace, inputs, ("doc_id", "text_digest", "band_keys"))
+    clusters = components(star_edges(keyed), max_driver_edges)
+    described = _kept(
+        workspace, inputs, ("doc_id", "source", "num_bytes", "licence", "text_digest")
+    )
+    return spark.write(workspace, "duplicates", survivors(described, clusters), dict(inputs))
+
+
+def _kept(workspace: Workspace, inputs: Inputs, columns: Sequence[str]) -> "DataFrame":
+    """``columns`` of the signals of kept documents."""
+    from datalake import spark
+
+    return _sql(
+        """
+        SELECT signals.* FROM {signals} AS signals
+        LEFT SEMI JOIN {kept} AS kept ON signals.doc_id = kept.doc_id AND kept.keep
+        """,
+        signals=spark.read(workspace, "signals", int(inputs["signals"]), columns),
+        kept=spark.read(workspace, "kept", int(inputs["kept"]), ("doc_id", "keep")),
+    )
 
 
 def star_edges(signals: "DataFrame") -> "DataFrame":

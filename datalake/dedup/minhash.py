@@ -24,7 +24,9 @@ _PRIME = (1 << 61) - 1
 
 
 class _Shingles(Config):
-    shingle_words: int = Field(5, ge=1)  # Lee et al. 2022, arXiv:2107.06499; FineWeb; The Stack
+    shingle_words: int = Field(
+        default=5, ge=1
+    )  # Lee et al. 2022, arXiv:2107.06499; FineWeb; The Stack
     seed: int = 42  # text-dedup
 
 
@@ -32,8 +34,8 @@ class BandsConfig(_Shingles):
     """Bands and rows as given."""
 
     kind: Literal["bands"] = "bands"
-    num_bands: int = Field(14, ge=1)  # FineWeb, Penedo et al. 2024, arXiv:2406.17557
-    num_rows: int = Field(8, ge=1)  # FineWeb
+    num_bands: int = Field(default=14, ge=1)  # FineWeb, Penedo et al. 2024, arXiv:2406.17557
+    num_rows: int = Field(default=8, ge=1)  # FineWeb
 
 
 class ThresholdConfig(_Shingles):

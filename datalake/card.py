@@ -1,0 +1,237 @@
+"""The data card: what the corpus is made of, on one page that needs no network.
+
+After Gebru et al. 2021, Datasheets for Datasets (arXiv:1803.09010), as far as a pipeline can answer
+by counting: composition, what was left out and why, licences, and how it is meant to be sampled.
+"""
+
+import json
+from collections.abc import Iterable, Mapping
+from html import escape
+from pathlib import Path
+
+from datalake import charts
+from datalake.filters.rules import REASONS
+from datalake.funnel import STAGES, Count, Funnel
+
+_STYLE = """
+:root { color-scheme: light dark; --quiet: #767676; --line: #8884; --soft: #8881; }
+body { font: 16px/1.55 system-ui, sans-serif; max-width: 52rem; margin: 3rem auto;
+  padding: 0 1rem; }
+h1 { font-size: 2rem; margin-bottom: .2rem; } h2 { margin-top: 3rem; font-size: 1.25rem; }
+.lead { font-size: 1.15rem; } .quiet, caption { color: var(--quiet); }
+td .quiet { font-size: .85rem; margin-left: .5rem; }
+.figures { display: flex; flex-wrap: wrap; gap: 1rem; margin: 1.5rem 0; }
+.figures div { background: var(--soft); border-radius: .6rem; padding: .8rem 1.2rem; flex: 1; }
+.figures b { display: block; font-size: 1.6rem; white-space: nowrap; }
+table { border-collapse: collapse; width: 100%; margin: 1rem 0; }
+th, td { padding: .3rem .6rem; border-bottom: 1px solid var(--line); text-align: left; }
+td.number, th.number { text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums; }
+caption { text-align: left; padding-bottom: .3rem; } svg { max-width: 100%; height: auto; }
+td.share { width: 30%; } td.share span { display: block; height: .7rem; border-radius: .2rem; }
+code { background: var(--soft); padding: .1rem .3rem; border-radius: .2rem; }
+a { color: inherit; overflow-wrap: anywhere; }
+"""
+
+
+def write(funnel: Funnel, title: str, folder: Path) -> None:
+    """Write ``index.html`` and ``funnel.json``, the same numbers for people and for programs."""
+    numbers = json.dumps(funnel.as_json(), indent=1, sort_keys=True)
+    (folder / "funnel.json").write_text(numbers + "\n", encoding="utf-8")
+    (folder / "index.html").write_text(page(funnel, title), encoding="utf-8")
+
+
+def page(funnel: Funnel, title: str) -> str:
+    """The card as one HTML document, styles and charts inside."""
+    found, corpus = funnel.total("raw"), funnel.total("corpus")
+    kinds = _sentence_list(sorted(funnel.stages["corpus"]))
+    share = _percent(corpus.documents, found.documents)
+    body = f"""
+<h1>{escape(title)}</h1>
+<p class="lead">{corpus.documents:,} documents and {size(corpus.num_bytes)} of text from {kinds},
+{share} of the {found.documents:,} records that were found.</p>
+{_figures(funnel)}
+<h2>What came through</h2>
+{funnel_chart(funnel)}
+<p class="quiet">Bytes of what was found are those of the raw payload, markup included; from
+<i>with text</i> on they are UTF-8 bytes of the text.</p>
+<h2>What the rules dropped</h2>
+{_dropped(funnel)}
+<h2>Duplicates</h2>
+{_duplicates(funnel)}
+<h2>Licences</h2>
+{_composition(funnel, funnel.licences, "licence")}
+<h2>Languages</h2>
+{_composition(funnel, funnel.languages, "language")}
+<h2>Lengths</h2>
+{length_chart(funnel)}
+<h2>How it is sampled</h2>
+{_sampling(funnel)}
+"""
+    return (
+        f'<!doctype html>\n<html lang="en"><meta charset="utf-8"><title>{escape(title)}</title>\n'
+        '<meta name="viewport" content="width=device-width">\n'
+        '<meta http-equiv="Content-Security-Policy" '
+        "content=\"default-src 'none'; style-src 'unsafe-inline'\">\n"
+        f"<style>{_STYLE}</style>\n<body>{body}</body></html>\n"
+    )
+
+
+def funnel_chart(funnel: Funnel) -> str:
+    """Documents that each stage let through, stacked by source, as SVG."""
+    rows = []
+    for stage, label in STAGES.items():
+        counts = funnel.stages[stage]
+        parts = {s: float(counts[s].documents) for s in funnel.sources if s in counts}
+        total = funnel.total(stage)
+        rows.append((label, parts, f"{total.documents:,} · {size(total.num_bytes)}"))
+    return charts.bars(rows, _colours(funnel), "Documents that came through each stage")
+
+
+def reasons_chart(funnel: Funnel, most: int = 12) -> str:
+    """The reasons that dropped most documents, stacked by source, as SVG."""
+    sums: dict[str, dict[str, float]] = {}
+    for source, reasons in funnel.reasons.items():
+        for reason, count in reasons.items():
+            sums.setdefault(reason, {})[source] = float(count.documents)
+    first = sorted(sums.items(), key=lambda item: (-sum(item[1].values()), item[0]))[:most]
+    rows = [(reason, parts, f"{sum(parts.values()):,.0f}") for reason, parts in first]
+    return charts.bars(rows, _colours(funnel), "Documents that each rule dropped")
+
+
+def length_chart(funnel: Funnel) -> str:
+    """Histogram of the lengths of texts in the corpus, in powers of two, as SVG."""
+    powers = [k for lengths in funnel.lengths.values() for k in lengths]
+    rows = [
+        (size(2**k), {s: float(n[k]) for s, n in sorted(funnel.lengths.items()) if k in n})
+        for k in range(min(powers), max(powers) + 1)
+    ]
+    return charts.columns(rows, _colours(funnel), "Documents by length, from so many bytes on")
+
+
+def size(num_bytes: float) -> str:
+    """A number of bytes as people say it: ``12.3 MB``, in powers of 1000."""
+    rounded = float(f"{num_bytes:.3g}")  # first, or 999,600 would be 1000 kB
+    power = min(5, max(0, (len(f"{rounded:.0f}") - 1) // 3))
+    value = rounded / 1000**power
+    digits = 0 if power == 0 or value >= 100 else 1 if value >= 10 else 2
+    return f"{value:.{digits}f} {('B', 'kB', 'MB', 'GB', 'TB', 'PB')[power]}"
+
+
+def _figures(funnel: Funnel) -> str:
+    dropped = sum((c for by in funnel.reasons.values() for c in by.values()), Count())
+    copies = sum((c for by in funnel.copies.values() for c in by.values()), Count())
+    figures = (
+        (size(funnel.total("corpus").num_bytes), "of text to train on"),
+        (f"{dropped.documents:,}", "documents dropped by rules"),
+        (f"{copies.documents:,}", "copies removed"),
+        (size(sum(funnel.epoch_bytes.values())), "seen in one epoch"),
+    )
+    inside = "".join(f"<div><b>{number}</b>{said}</div>" for number, said in figures)
+    return f'<div class="figures">{inside}</div>'
+
+
+def _dropped(funnel: Funnel) -> str:
+    if not funnel.reasons:
+        return "<p>Nothing: every document passed.</p>"
+    said = (
+        "<p>A document is dropped for the first rule that it fails, in the order of the recipe. "
+        "It stays in the table <code>kept</code> with that reason.</p>"
+    )
+    for source, reasons in funnel.reasons.items():
+        documents = funnel.stages["documents"][source].documents
+        said += _table(
+            f"{source}: of {documents:,} documents",
+            ("rule", "documents", "bytes", ""),
+            [
+                (name, count, count.documents / documents, funnel.sources.index(source))
+                for name, count in sorted(reasons.items(), key=lambda r: -r[1].documents)
+            ],
+        )
+    return said
+
+
+def _duplicates(funnel: Funnel) -> str:
+    kept = funnel.total("kept").documents
+    said = (
+        "<p><i>Exact</i> copies differ in case and white space at most; <i>near</i> copies share "
+        "a band of MinHash minima. Of each cluster one document stays: with a known licence "
+        "before others, then the longest.</p>"
+    )
+    for source, kinds in funnel.copies.items():
+        rows = [(k, c, c.documents / kept, funnel.sources.index(source)) for k, c in kinds.items()]
+        said += _table(f"{source}: copies removed", ("kind", "documents", "bytes", ""), rows)
+    if funnel.largest_clusters:
+        items = "".join(
+            f"<li>{copies:,} × {escape(title)}"
+            + (f' <span class="quiet">{escape(uri)}</span></li>' if uri != title else "</li>")
+            for copies, title, uri in funnel.largest_clusters
+        )
+        said += f"<p>The largest clusters:</p><ol>{items}</ol>"
+    return said
+
+
+def _composition(
+    funnel: Funnel, parts: Mapping[str, Mapping[str, Count]], name: str, most: int = 15
+) -> str:
+    said = ""
+    for source, counts in parts.items():
+        whole = funnel.stages["corpus"][source].num_bytes or 1
+        index = funnel.sources.index(source)
+        first = list(counts.items())
+        rows = [(key, c, c.num_bytes / whole, index) for key, c in first[:most]]
+        if rest := [c for _, c in first[most:]]:
+            others = sum(rest, Count())
+            rows.append((f"{len(rest)} others", others, others.num_bytes / whole, index))
+        said += _table(f"{source}, by bytes", (name, "documents", "bytes", ""), rows)
+    return said
+
+
+def _sampling(funnel: Funnel) -> str:
+    epoch = funnel.epoch_bytes
+    whole = sum(epoch.values()) or 1
+    rows = "".join(
+        f"<tr><td>{escape(source)}</td>"
+        f'<td class="number">{funnel.weights[source]:.3g}</td>'
+        f'<td class="number">{size(num_bytes)}</td>'
+        f'<td class="number">{_percent(num_bytes, whole)}</td></tr>'
+        for source, num_bytes in epoch.items()
+    )
+    return (
+        "<table><caption>What one epoch sees</caption><tr><th>source</th>"
+        '<th class="number">times</th><th class="number">bytes</th>'
+        f'<th class="number">share</th></tr>{rows}</table>'
+    )
+
+
+def _table(
+    caption: str, heads: tuple[str, ...], rows: Iterable[tuple[str, Count, float, int]]
+) -> str:
+    """Name, documents, bytes, and a bar for a share of 0..1 in the colour of the source."""
+    first, *others = (escape(head) for head in heads)
+    head = f"<th>{first}</th>" + "".join(f'<th class="number">{h}</th>' for h in others)
+    body = "".join(
+        f"<tr><td>{escape(name)}{_meaning(name)}</td>"
+        f'<td class="number">{count.documents:,}</td>'
+        f'<td class="number">{size(count.num_bytes)}</td><td class="share">'
+        f'<span title="{_percent(share, 1)}" style="width:{100 * share:.1f}%;min-width:1px;'
+        f'background:{charts.COLOURS[colour % len(charts.COLOURS)]}"></span></td></tr>'
+        for name, count, share, colour in rows
+    )
+    return f"<table><caption>{escape(caption)}</caption><tr>{head}</tr>{body}</table>"
+
+
+def _meaning(name: str) -> str:
+    return f' <span class="quiet">{escape(REASONS[name])}</span>' if name in REASONS else ""
+
+
+def _colours(funnel: Funnel) -> dict[str, str]:
+    number = len(charts.COLOURS)
+    return {s: charts.COLOURS[k % number] for k, s in enumerate(funnel.sources)}
+
+
+def _percent(part: float, whole: float) -> str:
+    return f"{100 * part / whole:.1f} %" if whole else "0 %"
+
+
+def _sentence_list(names: list[str]) -> str:
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)

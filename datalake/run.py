@@ -1,0 +1,171 @@
+"""From what was found to what is worth training on: the stages of the datalake, in order.
+
+Each stage reads its inputs at the versions given, makes one table or artifact, and says what it
+made; the work itself is in the modules that it names.
+"""
+
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+
+from pydantic import Field
+
+from datalake import card, charts, funnel
+from datalake import corpus as corpora
+from datalake.config import Config
+from datalake.dedup.clusters import MAX_DRIVER_EDGES, write_duplicates
+from datalake.dedup.minhash import Banding, BandsConfig, MinHashConfig
+from datalake.filters.rules import KeptConfig, decide, require_some_kept
+from datalake.filters.signals import INPUT_COLUMNS, measure
+from datalake.mixture import MixtureConfig
+from datalake.tables import Commit
+from datalake.workspace import Inputs, Made, Workspace
+
+
+class SignalsConfig(Config):
+    """How near duplicates are looked for. All other measurements have one definition."""
+
+    minhash: MinHashConfig = BandsConfig()
+
+
+class DuplicatesConfig(Config):
+    """Where clusters are found; they are the same in both places."""
+
+    max_driver_edges: int = Field(default=MAX_DRIVER_EDGES, ge=0)  # with more, in Spark
+
+
+class CorpusConfig(Config):
+    """How often an epoch sees a document of each source."""
+
+    mixture: MixtureConfig
+
+
+class DataCardConfig(Config):
+    """What stands above the data card."""
+
+    title: str = "Data card"
+
+
+class Settings(Config):
+    """The datalake's section of a recipe: one part a stage."""
+
+    signals: SignalsConfig = SignalsConfig()
+    kept: KeptConfig
+    duplicates: DuplicatesConfig = DuplicatesConfig()
+    corpus: CorpusConfig
+    data_card: DataCardConfig = DataCardConfig()
+
+
+def signals(workspace: Workspace, inputs: Inputs, config: SignalsConfig) -> Made:
+    """Measure every document: numbers for the rules, a text digest and MinHash band keys."""
+    from datalake import spark
+
+    banding = Banding.of(config.minhash)
+    made = spark.map_files(
+        workspace,
+        "documents",
+        int(inputs["documents"]),
+        INPUT_COLUMNS,
+        partial(measure, banding=banding),
+        "signals",
+        inputs,
+    )
+    report: dict[str, int | float | str] = {
+        "MinHash bands": banding.num_bands,
+        "rows in a band": banding.num_rows,
+    }
+    for similarity in (0.7, 0.8, 0.9):
+        chance = banding.detection_probability(similarity)
+        report[f"chance to find similarity {similarity}"] = round(chance, 4)
+    points = [(k / 100, banding.detection_probability(k / 100)) for k in range(101)]
+    title = "Chance that two documents share a band key"
+    chart = charts.curve(points, "Jaccard similarity of their shingles", "chance", title)
+    return _made(made, report, {title: chart})
+
+
+def kept(workspace: Workspace, inputs: Inputs, config: KeptConfig) -> Made:
+    """Decide for every document, from its signals alone: keep it, or the first reason to drop."""
+    from datalake import spark
+
+    version = int(inputs["signals"])
+    sources = workspace.lake.read("signals", version, ["source"])["source"].unique()
+    config.require_sources(sources.to_pylist())
+    made = spark.map_files(
+        workspace,
+        "signals",
+        version,
+        config.columns,
+        partial(decide, config=config),
+        "kept",
+        inputs,
+    )
+    num_kept, reasons = funnel.count_decisions(workspace, made.version)
+    report = {"kept": num_kept, "dropped": made.rows - num_kept}
+    return _made(made, report | {f"dropped by {name}": n for name, n in reasons.items()})
+
+
+def duplicates(workspace: Workspace, inputs: Inputs, config: DuplicatesConfig) -> Made:
+    """Cluster the kept documents by equal text digests and band keys; name each survivor.
+
+    Raises Refusal, with the count of every rule, where no document was kept.
+    """
+    require_some_kept(*funnel.count_decisions(workspace, int(inputs["kept"])))
+    made = write_duplicates(workspace, inputs, config.max_driver_edges)
+    counts = funnel.count_duplicates(workspace, made.version)
+    return _made(
+        made,
+        {
+            "survivors": counts["survivors"].documents,
+            "exact copies": counts["exact"].documents,
+            "near copies": counts["near"].documents,
+            "bytes of copies": counts["exact"].num_bytes + counts["near"].num_bytes,
+        },
+    )
+
+
+def corpus(workspace: Workspace, inputs: Inputs, config: CorpusConfig) -> Made:
+    """Gather what training may see: kept survivors with their text and their weight."""
+    made, weights = corpora.build(workspace, inputs, config.mixture)
+    return _made(
+        made, {f"weight of {source}": round(w, 4) for source, w in sorted(weights.items())}
+    )
+
+
+def data_card(workspace: Workspace, inputs: Inputs, config: DataCardConfig) -> Made:
+    """Count every stage and write the page that says what the corpus is made of."""
+    counts = funnel.measure(workspace, inputs)
+    folder, digest = workspace.save_artifact(
+        "data_card", lambda draft: card.write(counts, config.title, draft)
+    )
+    total = {stage: counts.total(stage) for stage in funnel.STAGES}
+    report: dict[str, int | float | str] = {"page": str(Path(folder) / "index.html")}
+    report |= {said: total[stage].documents for stage, said in funnel.STAGES.items()}
+    report["bytes in the corpus"] = total["corpus"].num_bytes
+    report["bytes in one epoch"] = round(sum(counts.epoch_bytes.values()))
+    return Made(
+        version=folder,
+        content=digest,
+        rows=total["corpus"].documents,
+        num_bytes=total["corpus"].num_bytes,
+        report=report,
+        plots={
+            "Documents that came through": card.funnel_chart(counts),
+            "Documents that each rule dropped": card.reasons_chart(counts),
+            "Lengths": card.length_chart(counts),
+        },
+    )
+
+
+def _made(
+    commit: Commit,
+    report: Mapping[str, int | float | str],
+    plots: Mapping[str, str] | None = None,
+) -> Made:
+    return Made(
+        version=commit.version,
+        content=commit.content,
+        rows=commit.rows,
+        num_bytes=commit.num_bytes,
+        report=report,
+        plots=plots or {},
+    )
