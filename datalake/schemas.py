@@ -229,5 +229,60 @@ TABLES: dict[str, Schema] = {
             ),
             key="run",
         ),
+        Schema(
+            "instructions",
+            (
+                Column(
+                    "item_id", pa.string(), "32 hexadecimal digits of family, content, template"
+                ),
+                Column("family", pa.string(), "family of tasks, as in evaluation.tasks.catalogue"),
+                Column("content_key", pa.string(), "family and operands: what is held out"),
+                Column("template", pa.int32(), "number of the family's template"),
+                Column(
+                    "split",
+                    pa.string(),
+                    "sft, preference, rl, validation, test_values, test_templates",
+                ),
+                Column("prompt", pa.string(), "the user's turn"),
+                Column("answer", pa.string(), "demonstration of a right answer"),
+                Column("grader", pa.string(), "name, as in evaluation.graders"),
+                Column("grader_arguments", pa.string(), "what it compares with, JSON"),
+                Column(
+                    "style",
+                    pa.string(),
+                    "wanted style: asked for, or preferred where none is; null where it has none",
+                    nullable=True,
+                ),
+            ),
+            key="item_id",
+            partition_by=("split",),
+        ),
+        Schema(
+            "preferences",
+            (
+                Column("item_id", pa.string(), "as in instructions; one pair a prompt"),
+                Column("family", pa.string(), "as in instructions"),
+                Column("content_key", pa.string(), "as in instructions"),
+                Column("split", pa.string(), "train, held_out"),
+                Column("prompt", pa.string(), "as in instructions"),
+                *(
+                    column
+                    for side in ("chosen", "rejected")
+                    for column in (
+                        Column(side, pa.string(), "answer of the sampler"),
+                        Column(f"{side}_score", pa.float64(), "strict score of the grader", "0..1"),
+                        Column(f"{side}_style", pa.float64(), "style score, 0 if none", "0..1"),
+                        Column(f"{side}_reason", pa.string(), "what the grader said"),
+                    )
+                ),
+                Column("margin", pa.float64(), "value of chosen minus value of rejected"),
+                Column("num_samples", pa.int32(), "answers the pair was taken from"),
+                Column("temperature", pa.float64(), "of the sampler"),
+                Column("sampler", pa.string(), "digest of the weights that sampled"),
+                Column("rule", pa.string(), "what made one better, JSON"),
+            ),
+            key="item_id",
+            partition_by=("split",),
+        ),
     )
 }
