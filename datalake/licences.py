@@ -1,0 +1,175 @@
+"""Which licence holds, as an SPDX expression, and whether text under it may be trained on.
+
+Allowed are the licences that ScanCode's index calls Permissive or Public Domain, as for The Stack
+v2 (Lozhkov et al. 2024, arXiv:2402.19173, 2.1). The index comes with ``license-expression``. A
+licence that the index does not know is not allowed.
+"""
+
+import re
+from collections.abc import Iterable
+from email.message import Message
+from functools import cache
+from typing import Any
+
+from license_expression import (
+    ExpressionError,
+    LicenseWithExceptionSymbol,
+    get_license_index,
+    get_spdx_licensing,
+)
+
+ALLOWED_CATEGORIES = frozenset(("Permissive", "Public Domain"))
+
+# What people write in free text, in lower case and without "license", "licence" and "the".
+_ALIASES = {
+    "apache": "Apache-2.0",
+    "apache 2": "Apache-2.0",
+    "apache 2.0": "Apache-2.0",
+    "apache software": "Apache-2.0",
+    "apache version 2.0": "Apache-2.0",
+    "asl 2.0": "Apache-2.0",
+    # Which BSD is not said; all are permissive, and three clauses ask the most of a user.
+    "bsd": "BSD-3-Clause",
+    "bsd 3-clause": "BSD-3-Clause",
+    "3-clause bsd": "BSD-3-Clause",
+    "new bsd": "BSD-3-Clause",
+    "modified bsd": "BSD-3-Clause",
+    "bsd 2-clause": "BSD-2-Clause",
+    "2-clause bsd": "BSD-2-Clause",
+    "simplified bsd": "BSD-2-Clause",
+    "isc iscl": "ISC",
+    "psf": "PSF-2.0",
+    "python software foundation": "PSF-2.0",
+    "mpl 2.0": "MPL-2.0",
+    "mozilla public 2.0": "MPL-2.0",
+    "mozilla public 2.0 mpl 2.0": "MPL-2.0",
+    "public domain": "LicenseRef-scancode-public-domain",
+    "unlicense unlicense": "Unlicense",
+    "lgpl": "LGPL-2.0-or-later",
+    "lgplv3": "LGPL-3.0-only",
+    "gnu lesser general public v2 lgplv2": "LGPL-2.0-only",
+    "gnu lesser general public v2 or later lgplv2+": "LGPL-2.0-or-later",
+    "gnu lesser general public v3 lgplv3": "LGPL-3.0-only",
+    "gnu lesser general public v3 or later lgplv3+": "LGPL-3.0-or-later",
+    "gnu library or lesser general public lgpl": "LGPL-2.0-or-later",
+    "gpl": "GPL-1.0-or-later",
+    "gplv2": "GPL-2.0-only",
+    "gplv3": "GPL-3.0-only",
+    "gnu general public gpl": "GPL-1.0-or-later",
+    "gnu general public v2 gplv2": "GPL-2.0-only",
+    "gnu general public v2 or later gplv2+": "GPL-2.0-or-later",
+    "gnu general public v3 gplv3": "GPL-3.0-only",
+    "gnu general public v3 or later gplv3+": "GPL-3.0-or-later",
+    "gnu affero general public v3": "AGPL-3.0-only",
+    "gnu affero general public v3 or later agplv3+": "AGPL-3.0-or-later",
+}
+_NOISE = re.compile(r"\b(the|licen[cs]e[ds]?)\b|[,()\"']")
+_SAYS_NOTHING = ("OSI Approved", "DFSG approved", "Other/Proprietary License")
+_TAG = re.compile(rb"SPDX-License-Identifier:[ \t]*([^\r\n*]+)")
+_TAG_BYTES = 4096  # a tag stands at the top of its file (SPDX 2.3, annex E)
+_URLS = (
+    (r"creativecommons\.org/publicdomain/zero/1\.0", "CC0-1.0"),
+    (r"creativecommons\.org/publicdomain/mark/1\.0", "CC-PDM-1.0"),
+    (r"creativecommons\.org/licenses/(?P<kind>by[a-z-]*)/(?P<version>\d\.\d)", None),
+    (r"opensource\.org/licen[cs]es?/(?P<id>[\w.-]+)", None),
+    (r"spdx\.org/licenses/(?P<id>[\w.+-]+?)(?:\.html)?/?$", None),
+    (r"apache\.org/licenses/LICENSE-2\.0", "Apache-2.0"),
+    (r"gnu\.org/(?:licenses|copyleft)/(?P<id>[al]?gpl-\d\.\d|fdl-\d\.\d)", None),
+)
+
+
+@cache
+def is_allowed(expression: str) -> bool:
+    """Whether text under ``expression`` may be trained on.
+
+    OR needs one allowed licence, AND needs all. WITH counts as its licence: an exception takes
+    conditions away and adds none.
+    """
+    try:
+        tree = get_spdx_licensing().parse(expression)
+    except ExpressionError:
+        return False
+    return tree is not None and _judge(tree)
+
+
+@cache
+def spdx(text: str) -> str | None:
+    """``text`` as a normal SPDX expression, or None if it is neither one nor a known alias."""
+    text = " ".join(text.split())
+    alias = " ".join(_NOISE.sub(" ", text.lower()).split())
+    for candidate in (text, _ALIASES.get(alias), alias):
+        if not candidate:
+            continue
+        try:
+            return str(get_spdx_licensing().parse(candidate, validate=True, strict=True).render())
+        except ExpressionError:
+            continue
+    return None
+
+
+def from_metadata(metadata: Message) -> str | None:
+    """Licence of a Python distribution, from its core metadata; None if it does not say.
+
+    License-Expression comes first (PEP 639), then a License field of one line, the classifiers,
+    and the first line of a License field that holds the whole text. Several classifiers are read
+    as AND: they do not say that a user may choose.
+    """
+    if (said := metadata.get("License-Expression")) is not None:
+        return spdx(said)
+    lines = [line for line in (metadata.get("License") or "").splitlines() if line.strip()]
+    if len(lines) == 1 and (found := spdx(lines[0])) is not None:
+        return found
+    return _from_classifiers(metadata.get_all("Classifier") or []) or (
+        spdx(lines[0]) if lines else None
+    )
+
+
+def from_source(head: bytes) -> str | None:
+    """Licence that a source file states for itself by an SPDX tag near its top."""
+    tag = _TAG.search(head[:_TAG_BYTES])
+    if tag is None:
+        return None
+    said = tag[1].decode("utf-8", "replace").strip()
+    return spdx(said.removesuffix("-->").removesuffix("#").strip())
+
+
+def from_url(url: str) -> str | None:
+    """Licence whose text is at ``url``: Creative Commons, OSI, SPDX, Apache and GNU pages."""
+    for pattern, licence in _URLS:
+        if (match := re.search(pattern, url, re.IGNORECASE)) is None:
+            continue
+        named = match.groupdict()
+        if "kind" in named:
+            licence = f"CC-{named['kind'].strip('-')}-{named['version']}"
+        elif "id" in named:
+            licence = named["id"]
+        return spdx(licence or "")
+    return None
+
+
+def _from_classifiers(classifiers: Iterable[str]) -> str | None:
+    names = [c.split("::")[-1].strip() for c in classifiers if c.startswith("License ::")]
+    found = [spdx(name) for name in names if name not in _SAYS_NOTHING]
+    if not found or None in found:
+        return None
+    return spdx(" AND ".join(f"({licence})" for licence in dict.fromkeys(found)))
+
+
+def _judge(tree: Any) -> bool:
+    licensing = get_spdx_licensing()
+    if isinstance(tree, licensing.OR):
+        return any(map(_judge, tree.args))
+    if isinstance(tree, licensing.AND):
+        return all(map(_judge, tree.args))
+    symbol = tree.license_symbol if isinstance(tree, LicenseWithExceptionSymbol) else tree
+    return _categories().get(symbol.key) in ALLOWED_CATEGORIES
+
+
+@cache
+def _categories() -> dict[str, str]:
+    """ScanCode's category of every licence, by its SPDX id."""
+    return {
+        entry["spdx_license_key"]: entry["category"]
+        for entry in get_license_index()
+        if entry.get("spdx_license_key") and not entry["is_exception"]
+    }
