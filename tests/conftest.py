@@ -4,8 +4,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from datalake.workspace import Workspace
+
+# A deadline measures the machine, and a compiled loop's first example waits for its compilation.
+settings.register_profile("tarn", deadline=None)
+settings.load_profile("tarn")
 
 
 @pytest.fixture

@@ -41,11 +41,11 @@ class TokenCorpus:
         """What each split holds; ``repeats`` says how often it shows each document."""
         report: dict[str, int | float | str] = {}
         for split, times in repeats.items():
-            num_tokens = int(times @ (self.num_tokens + 1))  # with each document's end of text
+            num_tokens = int(times @ (self.num_tokens + 1))  # with the one that opens each
             num_bytes = int(times @ self.num_bytes)
             report |= {
                 f"{split} documents": int(np.count_nonzero(times)),
-                f"{split} rows": -(-num_tokens // context_length),
+                f"{split} rows": -(-(num_tokens - 1) // context_length),
                 f"{split} tokens": num_tokens,
                 f"{split} bytes per token": round(num_bytes / num_tokens, 4),
             }

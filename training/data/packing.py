@@ -5,9 +5,9 @@ table. Its near-duplicate cluster decides its split, so that no copy of a valida
 trained on; its id decides how a fractional weight is rounded, and where it stands among the others,
 so that rows mix sources.
 
-A split is one stream of tokens, ``<|endoftext|>`` before the first document and after each. Row
-``r`` is the ``context_length + 1`` tokens from ``r * context_length`` on: rows overlap by one, and
-so every token of every document is a target exactly once. The last row is filled up with
+A split is one stream of tokens in which ``<|endoftext|>`` opens every document. Row ``r`` is the
+``context_length + 1`` tokens from ``r * context_length`` on: rows overlap by one, and so every
+token of every document is a target exactly once, its first one too. The last row is filled up with
 ``<|endoftext|>``.
 """
 
@@ -96,11 +96,11 @@ def pack(
 ) -> Iterator[pa.RecordBatch]:
     """Rows of the table ``tokens``: the documents in ``order`` (int ``[documents]``), packed.
 
-    ``doc_starts[i]`` is the first token in the row of ``doc_ids[i]``, a document that reaches, with
-    the ``<|endoftext|>`` after it, as far as the next one begins.
+    ``doc_starts[i]`` is where ``doc_ids[i]`` begins in the row: with the ``<|endoftext|>`` that
+    opens it, or at 0 where it goes on from the row before. It reaches as far as the next begins.
     """
-    lengths = np.diff(documents.offsets)[order]
-    begins = 1 + np.concatenate([[0], np.cumsum(lengths + 1)])  # in the stream, and where it ends
+    lengths = 1 + np.diff(documents.offsets)[order]
+    begins = np.concatenate([[0], np.cumsum(lengths)])  # of each in the stream, and where that ends
     num_rows = -(-(int(begins[-1]) - 1) // context_length)
     names = pa.array(documents.doc_ids[order], pa.string())
     for first in range(0, num_rows, rows_per_batch):
@@ -108,8 +108,8 @@ def pack(
         at, stop = first * context_length, (int(rows[-1]) + 1) * context_length + 1
         stream = np.full(stop - at, end_of_text, np.dtype("<u2"))
         for i in range(*_between(begins, at, stop)):
-            begin, end = max(begins[i], at), min(begins[i] + lengths[i], stop)
-            source = documents.offsets[order[i]] + begin - begins[i]
+            begin, end = max(begins[i] + 1, at), min(begins[i + 1], stop)
+            source = documents.offsets[order[i]] + begin - begins[i] - 1
             stream[begin - at : end - at] = documents.tokens[source : source + end - begin]
         tokens = np.lib.stride_tricks.sliding_window_view(stream, context_length + 1)
         yield pa.RecordBatch.from_arrays(
@@ -126,15 +126,14 @@ def pack(
 def _between(begins: np.ndarray, at: int, stop: int) -> tuple[int, int]:
     """The range of documents that reach into the stream positions ``at .. stop - 1``."""
     first = int(np.searchsorted(begins, at, "right")) - 1
-    last = int(np.searchsorted(begins[:-1], stop, "left"))
-    return max(first, 0), last
+    return first, int(np.searchsorted(begins[:-1], stop, "left"))
 
 
 def _spans(
     begins: np.ndarray, names: pa.Array, rows: np.ndarray, length: int
 ) -> tuple[pa.Array, pa.Array]:
     """The documents of each row, and where each begins in it; ``rows`` are stream positions."""
-    first = np.maximum(np.searchsorted(begins[:-1], rows, "right") - 1, 0)
+    first = np.searchsorted(begins[:-1], rows, "right") - 1
     counts = np.searchsorted(begins[:-1], rows + length, "left") - first
     offsets = np.concatenate([[0], np.cumsum(counts)])
     which = np.repeat(first - offsets[:-1], counts) + np.arange(offsets[-1])

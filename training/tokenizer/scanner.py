@@ -9,6 +9,8 @@ that any bytes are cut into pieces, and the pieces are always the whole.
 
 # mypy: disallow_untyped_defs=False
 
+from itertools import pairwise
+
 import numpy as np
 
 from training.tokenizer.compiled import compiled, inlined
@@ -224,4 +226,4 @@ def pieces(text: bytes, table: np.ndarray, pattern: str) -> list[bytes]:
     """The pre-tokens of ``text`` in order; joined they are ``text``."""
     ends = np.empty(len(text), np.int64)
     count = scan(np.frombuffer(text, np.uint8), 0, len(text), table, RULES[pattern], ends)
-    return [text[a:b] for a, b in zip([0, *ends[: count - 1]], ends[:count], strict=True)]
+    return [text[a:b] for a, b in pairwise([0, *ends[:count].tolist()])]

@@ -1,0 +1,237 @@
+import pickle
+import threading
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import tiktoken
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from datalake.config import Refusal
+from datalake.workspace import folder_digest
+from tests.training.tokenizer import naive
+from tests.training.tokenizer.texts_to_try import CORPUS, PROSE, SOURCE, texts
+from training.tokenizer import encoder
+from training.tokenizer.bpe import END_OF_TEXT, Tokenizer
+from training.tokenizer.bpe_trainer import learn_merges
+from training.tokenizer.patterns import PATTERNS, character_classes
+from training.tokenizer.pretokens import PretokenCounter
+from training.tokenizer.texts import Texts
+
+CLASSES, _ = character_classes()
+SPECIAL = (END_OF_TEXT, "<|end|>", "<|endof")  # names that begin alike
+
+
+def train(pattern: str, corpus: list[str] = CORPUS, vocab_size: int = 700) -> Tokenizer:
+    counter = PretokenCounter(pattern, CLASSES, 1)
+    counter.add(Texts.of(corpus))
+    merges = learn_merges(counter.counts(), vocab_size, len(SPECIAL))
+    return Tokenizer(merges.pairs, pattern, CLASSES, SPECIAL)
+
+
+TOKENIZERS = {pattern: train(pattern) for pattern in PATTERNS}
+TOKENIZER = TOKENIZERS["cl100k_digits"]
+
+
+def oracle(tokenizer: Tokenizer) -> tiktoken.Encoding:
+    ordinary = tokenizer.token_bytes[: -len(SPECIAL)]
+    return tiktoken.Encoding(
+        "oracle",
+        pat_str=PATTERNS[tokenizer.pattern],
+        mergeable_ranks={token: rank for rank, token in enumerate(ordinary)},
+        special_tokens=tokenizer.special_tokens,
+    )
+
+
+ORACLES = {pattern: oracle(tokenizer) for pattern, tokenizer in TOKENIZERS.items()}
+
+
+@pytest.mark.parametrize("pattern", PATTERNS)
+@given(text=texts)
+def test_decoding_gives_any_text_back(pattern, text):
+    tokenizer = TOKENIZERS[pattern]
+    assert tokenizer.decode(tokenizer.encode(text)) == text
+    assert tokenizer.decode(tokenizer.encode_with_special(text)) == text
+
+
+@given(st.binary(max_size=60))
+def test_decoding_gives_any_bytes_back(data):
+    assert TOKENIZER.decode_bytes(TOKENIZER.encode(data)) == data
+
+
+@pytest.mark.parametrize("pattern", PATTERNS)
+@settings(max_examples=400)
+@given(text=texts)
+def test_ids_are_those_of_tiktoken(pattern, text):
+    # Both engines must know a character to agree on it: tiktoken's Unicode may be older.
+    assigned = "".join(c for c in text if c.isprintable() or c.isspace())
+    ids = TOKENIZERS[pattern].encode(assigned).tolist()
+    assert ids == ORACLES[pattern].encode_ordinary(assigned)
+
+
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_ids_of_whole_documents_are_those_of_tiktoken(pattern):
+    documents = [SOURCE, PROSE, "", *SOURCE.splitlines(keepends=True)]
+    ids, offsets = TOKENIZERS[pattern].encode_batch(documents)
+    for i, document in enumerate(documents):
+        wanted = ORACLES[pattern].encode_ordinary(document)
+        assert ids[offsets[i] : offsets[i + 1]].tolist() == wanted
+
+
+@given(text=texts)
+def test_tokens_are_the_merges_applied_one_after_the_other(text):
+    spelled = TOKENIZER.token_bytes
+    merges = [(spelled[a], spelled[b]) for a, b in TOKENIZER.merges[:150].tolist()]
+    short = Tokenizer(TOKENIZER.merges[:150], TOKENIZER.pattern, CLASSES, SPECIAL)
+    tokens = [short.token_bytes[i] for i in short.encode(text)]
+    assert tokens == naive.encode(text, TOKENIZER.pattern, merges)
+
+
+@given(st.integers(49, 700), st.integers(1, 4), st.randoms())
+def test_a_long_pre_token_is_merged_as_tiktoken_does(size, num_letters, random):
+    letters = "etra"[:num_letters]
+    word = "".join(random.choice(letters) for _ in range(size))
+    assert TOKENIZER.encode(word).tolist() == ORACLES["cl100k_digits"].encode_ordinary(word)
+
+
+@pytest.mark.parametrize("unit", ["a", " ", "etr", "日"])
+def test_a_megabyte_of_one_pre_token_is_encoded_at_once(unit):
+    text = unit * (1_000_000 // len(unit))
+    assert TOKENIZER.decode(TOKENIZER.encode(text)) == text
+
+
+def test_a_full_cache_changes_no_id(monkeypatch):
+    words = [f"{SOURCE[n % 900 : n % 900 + n % 7]}{n:x}" for n in range(3000)]
+    wanted = [ORACLES["cl100k_digits"].encode_ordinary(word) for word in words]
+    for name, size in [("_CACHE_ROWS", 64), ("_CACHE_TEXT", 200), ("_CACHE_IDS", 100)]:
+        with monkeypatch.context() as small:
+            small.setattr(encoder, name, size)
+            tokenizer = Tokenizer(TOKENIZER.merges, TOKENIZER.pattern, CLASSES, SPECIAL)
+            for _ in range(2):
+                ids, offsets = tokenizer.encode_batch(words, num_threads=1)
+                got = [ids[a:b].tolist() for a, b in pairwise(offsets)]
+                assert got == wanted
+
+
+@given(st.lists(texts, max_size=8), st.integers(1, 4))
+def test_a_batch_is_its_texts_encoded_alone(batch, num_threads):
+    ids, offsets = TOKENIZER.encode_batch(batch, num_threads)
+    assert ids.dtype == np.uint16
+    assert offsets[0] == 0 and offsets[-1] == len(ids) and len(offsets) == len(batch) + 1
+    for i, text in enumerate(batch):
+        assert np.array_equal(ids[offsets[i] : offsets[i + 1]], TOKENIZER.encode(text))
+
+
+def test_threads_change_no_id_of_a_large_batch():
+    batch = [SOURCE[n:] for n in range(0, 4000, 7)]
+    assert sum(map(len, batch)) > 1 << 20
+    one, many = (TOKENIZER.encode_batch(batch, threads) for threads in (1, 3))
+    assert np.array_equal(one[0], many[0]) and np.array_equal(one[1], many[1])
+
+
+def test_callers_on_several_threads_do_not_disturb_each_other():
+    wanted, wrong = TOKENIZER.encode(SOURCE), []
+
+    def work() -> None:
+        for _ in range(20):
+            if not np.array_equal(TOKENIZER.encode(SOURCE), wanted):
+                wrong.append(1)
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+
+
+@pytest.mark.parametrize(
+    "kind", [pa.string(), pa.large_string(), pa.binary(), pa.large_binary(), pa.string_view()]
+)
+def test_arrow_columns_are_read_whatever_their_type_and_slice(kind):
+    column = pa.array(["out", "in", "", "side, é", "out"], pa.string()).cast(kind)[1:4]
+    ids, offsets = TOKENIZER.encode_batch(pa.chunked_array([column, column[:1]]))
+    assert offsets.tolist() == TOKENIZER.encode_batch(["in", "", "side, é", "in"])[1].tolist()
+    assert TOKENIZER.decode(ids) == "inside, éin"
+
+
+def test_special_tokens_in_a_document_are_text():
+    ids = TOKENIZER.encode(f"a{END_OF_TEXT}b")
+    assert not set(ids.tolist()) & set(TOKENIZER.special_tokens.values())
+
+
+def test_special_tokens_are_recognised_where_they_are_asked_for():
+    text = "<|end|>x<|end|><|end|> y"  # of names that begin alike tiktoken takes any
+    ids = TOKENIZER.encode_with_special(text).tolist()
+    assert ids == ORACLES["cl100k_digits"].encode(text, allowed_special="all")
+
+
+def test_the_longest_special_token_is_recognised_where_several_begin():
+    ids = TOKENIZER.encode_with_special(f"<|endof{END_OF_TEXT}").tolist()
+    assert ids == [TOKENIZER.special_tokens["<|endof"], TOKENIZER.special_tokens[END_OF_TEXT]]
+
+
+def test_bytes_per_token_adds_up_to_the_text_and_leaves_special_tokens_out():
+    ids = TOKENIZER.encode_with_special(PROSE + END_OF_TEXT)
+    assert TOKENIZER.bytes_per_token[ids].sum() == len(PROSE.encode())
+    assert len(TOKENIZER.bytes_per_token) == TOKENIZER.vocab_size == 700
+
+
+def test_saving_and_loading_gives_the_same_tokenizer_and_the_same_bytes(tmp_path: Path):
+    folders = [tmp_path / "one", tmp_path / "two"]
+    for folder, tokenizer in zip(folders, (TOKENIZER, train("cl100k_digits")), strict=True):
+        folder.mkdir()
+        tokenizer.save(folder)
+    assert folder_digest(folders[0]) == folder_digest(folders[1])
+    loaded = Tokenizer.load(folders[0])
+    assert loaded.token_bytes == TOKENIZER.token_bytes
+    assert loaded.special_tokens == TOKENIZER.special_tokens
+    assert np.array_equal(loaded.encode(PROSE), TOKENIZER.encode(PROSE))
+
+
+def test_a_tokenizer_travels_to_other_processes():
+    copy = pickle.loads(pickle.dumps(TOKENIZER))
+    assert np.array_equal(copy.encode(PROSE), TOKENIZER.encode(PROSE))
+
+
+def test_a_large_vocabulary_has_wide_ids():
+    filler = np.stack([np.arange(70_000) % 256, np.arange(70_000) // 256 % 256], axis=1)
+    wide = Tokenizer(filler.astype(np.int32), "gpt2", CLASSES, SPECIAL)
+    assert wide.encode("x").dtype == np.uint32
+
+
+def test_an_id_outside_the_vocabulary_is_refused():
+    with pytest.raises(Refusal, match=r"token ids must be in 0 \.\. 699, got 700"):
+        TOKENIZER.decode([5, 700])
+    with pytest.raises(Refusal, match=r"token ids must be in 0 \.\. 699, got -1"):
+        TOKENIZER.decode_bytes([-1])
+
+
+def test_half_of_a_surrogate_pair_is_refused():
+    with pytest.raises(
+        Refusal, match=r"text must be Unicode without lone surrogates, got '\\ud83d' at 2"
+    ):
+        TOKENIZER.encode("ab\ud83d")
+
+
+def test_a_missing_text_is_refused():
+    with pytest.raises(Refusal, match="texts must be present, got null at 1"):
+        TOKENIZER.encode_batch(pa.array(["a", None]))
+
+
+def test_an_unknown_pattern_is_refused():
+    with pytest.raises(Refusal, match=r"pattern must be one of gpt2, cl100k, .*, got gpt5"):
+        Tokenizer(TOKENIZER.merges, "gpt5", CLASSES)  # type: ignore[arg-type]
+
+
+def test_special_tokens_that_repeat_are_refused():
+    with pytest.raises(Refusal, match="special_tokens must differ and not be empty, got"):
+        Tokenizer(TOKENIZER.merges, "gpt2", CLASSES, ("<|a|>", "<|a|>"))
+
+
+def test_a_folder_without_a_tokenizer_is_refused(tmp_path: Path):
+    with pytest.raises(Refusal, match=r"must hold tokenizer\.json, got nothing there"):
+        Tokenizer.load(tmp_path)
