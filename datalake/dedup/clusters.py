@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from datalake.tables import Commit
 from datalake.workspace import Inputs, Workspace
@@ -83,16 +82,16 @@ def driver_components(edges: pa.Table) -> pa.Table:
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
-    left, right = (edges[name].combine_chunks().cast(pa.string()) for name in ("doc_id", "star"))
-    nodes = pc.unique(pa.concat_arrays([left, right]))
-    nodes = nodes.take(pc.sort_indices(nodes))
-    rows, columns = (pc.index_in(ids, value_set=nodes).to_numpy() for ids in (left, right))
-    size = len(nodes)
+    ends = [edges[name].combine_chunks().cast(pa.string()) for name in ("doc_id", "star")]
+    encoded = pa.concat_arrays(ends).dictionary_encode()
+    rows, columns = np.split(encoded.indices.to_numpy(), 2)
+    size = len(encoded.dictionary)
     graph = coo_array((np.ones(len(rows), np.int8), (rows, columns)), shape=(size, size))
     _, labels = connected_components(graph, directed=False)
-    # Nodes are sorted, so the first node of a label is the smallest of its component.
-    _, smallest = np.unique(labels, return_index=True)
-    return pa.table({"doc_id": nodes, "cluster": nodes.take(pa.array(smallest[labels]))})
+    nodes = pa.table({"doc_id": encoded.dictionary, "label": labels})
+    smallest = nodes.group_by("label").aggregate([("doc_id", "min")]).sort_by("label")
+    clusters = smallest["doc_id_min"].combine_chunks().take(nodes["label"].combine_chunks())
+    return pa.table({"doc_id": encoded.dictionary, "cluster": clusters})
 
 
 def spark_components(edges: "DataFrame") -> "DataFrame":
