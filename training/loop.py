@@ -109,8 +109,8 @@ def train(
     with checkpoint.hold(folder) if ranks.rank == 0 else nullcontext():
         run = _Run.begin(config, folder, ranks, about or {})
         model, optimizer, hardware = run.model, run.optimizer, run.hardware
-        if run.progress.steps == num_steps:
-            return _result(folder)
+        if result := finished(folder):
+            return result
 
         for step in range(run.progress.steps, num_steps):
             loss = torch.zeros((), device=hardware.device)
@@ -133,7 +133,27 @@ def train(
 
         run.progress.stop()
         run.save(evaluate(model, validation_rows, bytes_per_token, config, hardware, ranks))
-        return _result(folder)
+        result = finished(folder)
+        assert result is not None
+        return result
+
+
+def finished(folder: Path) -> TrainResult | None:
+    """What the run in ``folder`` came to, None where it is not finished."""
+    found = checkpoint.latest(folder)
+    if found is None or "loss" not in found.manifest:
+        return None
+    says = found.manifest
+    return TrainResult(
+        loss=says["loss"],
+        steps=found.step,
+        tokens=says["tokens"],
+        flops=says["flops"],
+        seconds=says["seconds"],
+        checkpoint=found.path,
+        digest=says["weights"],
+        hardware=says["hardware"],
+    )
 
 
 def evaluate(
@@ -257,24 +277,6 @@ def _last_checkpoint(config: TrainConfig, folder: Path, ranks: DataParallel) -> 
                 f"got {now[name]}; train it into another folder"
             )
     return found
-
-
-def _result(folder: Path) -> TrainResult:
-    """What the last checkpoint of a finished run says about it."""
-    found = checkpoint.latest(folder)
-    if found is None or "loss" not in found.manifest:
-        raise Refusal(f"{folder} must hold a finished run, got none")
-    says = found.manifest
-    return TrainResult(
-        loss=says["loss"],
-        steps=found.step,
-        tokens=says["tokens"],
-        flops=says["flops"],
-        seconds=says["seconds"],
-        checkpoint=found.path,
-        digest=says["weights"],
-        hardware=says["hardware"],
-    )
 
 
 def _check_rows(config: TrainConfig, rows: Rows, validation_rows: Rows) -> None:

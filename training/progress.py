@@ -12,7 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-METRICS_SECONDS = 2.0  # between two lines
+METRICS_SECONDS = 2.0  # between two lines of a short run
+_LINES = 1000  # of a long one, about; so that reading the file stays cheap
+_BAR = 20  # characters
 
 
 @dataclass(kw_only=True)
@@ -51,7 +53,8 @@ class Progress:
         self.steps += 1
         self.losses.append(loss)
         now = time.perf_counter()
-        if now - self.last_line < METRICS_SECONDS and self.steps < self.num_steps:
+        pause = max(METRICS_SECONDS, self.seconds / _LINES)
+        if now - self.last_line < pause and self.steps < self.num_steps:
             return
         steps_per_second = len(self.losses) / (now - self.last_line)
         flops_per_second = steps_per_second * self.flops_per_step
@@ -79,6 +82,13 @@ def read(path: Path, after_step: int = 0) -> list[dict[str, Any]]:
         return []
     lines = path.read_bytes().splitlines(keepends=True)
     return [json.loads(line) for line in lines if after_step < _step(line) < math.inf]
+
+
+def bar(share: float, seconds_left: float) -> tuple[str, str]:
+    """For a person: ``[#####...............]  25%`` and ``1:15 left``."""
+    minutes, seconds = divmod(round(seconds_left), 60)
+    filled = ("#" * round(share * _BAR)).ljust(_BAR, ".")
+    return f"[{filled}] {share:4.0%}", f"{minutes}:{seconds:02d} left"
 
 
 def _step(line: bytes) -> float:

@@ -4,17 +4,22 @@ Each stage reads its inputs at the versions given, makes one table or artifact, 
 made; the work itself is in the modules that it names.
 """
 
+import hashlib
+import json
+import math
 import tempfile
 import time
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field, PositiveInt
 
 from datalake import charts
 from datalake.config import Config
 from datalake.workspace import Inputs, Made, Workspace
+from training.scaling.plan import TrainingPlanConfig
+from training.scaling.sweep import ScalingRunsConfig
 from training.tokenizer.patterns import PatternName
 
 if TYPE_CHECKING:
@@ -36,11 +41,33 @@ class TokensConfig(Config):
     seed: int  # of what is held out, and of the order of documents
 
 
+class ScalingLawConfig(Config):
+    """Nothing is left to decide: the rules compete on the runs."""
+
+
+class BaseModelConfig(Config):
+    """How the plan is carried out; the plan says what."""
+
+    validation_rows: PositiveInt  # as many as the small runs', so that the losses compare
+    num_checkpoints: PositiveInt  # spread over the run; a crash costs the way from the last one
+    micro_batch_rows: PositiveInt | None = None  # None: a rank's share of a step at once
+    precision: Literal["auto", "float32", "bfloat16"]
+    compile: bool = False  # costs 38 s before the first step, so for runs of many minutes
+    seed: int  # of weights and data order
+    workers: PositiveInt
+    threads: PositiveInt
+    retries: int = Field(ge=0)
+
+
 class Settings(Config):
     """The training section of a recipe: one part a stage."""
 
     tokenizer: TokenizerConfig
     tokens: TokensConfig
+    scaling_runs: ScalingRunsConfig
+    scaling_law: ScalingLawConfig = ScalingLawConfig()
+    training_plan: TrainingPlanConfig
+    base_model: BaseModelConfig
 
 
 def tokenizer(workspace: Workspace, inputs: Inputs, config: TokenizerConfig) -> Made:
@@ -141,3 +168,254 @@ def _lengths_chart(tokenizer: "Tokenizer", title: str) -> str:
     lengths = [min(int(length), 16) for length in tokenizer.bytes_per_token if length]
     rows = [(f"{n}+" if n == 16 else str(n), {"tokens": lengths.count(n)}) for n in range(1, 17)]
     return charts.columns(rows, title=title)
+
+
+def scaling_runs(workspace: Workspace, inputs: Inputs, config: ScalingRunsConfig) -> Made:
+    """Train the small runs of the sweep, all in one fit, and tabulate their losses.
+
+    A sweep that was interrupted goes on with the runs that are missing.
+    """
+    from training import launch, tracking
+    from training.job import Job, Text
+    from training.loop import TrainConfig
+    from training.scaling import sweep
+
+    folder = _run_folder(workspace, "scaling_runs", inputs, config, {"workers", "retries"})
+    text = Text.of(workspace, inputs, config.model)
+    jobs = [
+        Job(
+            config=TrainConfig(
+                model=run.model,
+                optimizer=run.optimizer,
+                flops=run.flops,
+                batch_rows=run.batch_rows,
+                validation_rows=config.validation_rows,
+                checkpoint_steps=run.num_steps,  # a small run that is lost is made again
+                seed=config.seed,
+                precision=config.precision,
+            ),
+            text=text,
+            folder=folder / run.name,
+        )
+        for run in sweep.design(config)
+    ]
+    began = time.monotonic()
+    with tracking.open_run(
+        workspace, "scaling_runs", params=config.model_dump(), inputs=inputs, folder=folder
+    ) as run:
+        with sweep.followed(jobs, workspace.say):
+            launch.run(
+                sweep.train_all,
+                jobs,
+                "scaling_runs",
+                workspace,
+                workers=config.workers,
+                threads=config.threads,
+                retries=config.retries,
+            )
+        rows = sweep.table(jobs)
+        run.log_metrics({f"bits_per_byte/{row['run']}": row["loss"] for row in rows.to_pylist()})
+    commit = workspace.lake.overwrite("scaling_runs", rows, inputs=inputs)
+    flops = sum(rows["flops"].to_pylist())
+    return Made(
+        version=commit.version,
+        content=commit.content,
+        rows=commit.rows,
+        num_bytes=commit.num_bytes,
+        report={
+            "runs": commit.rows,
+            "FLOPs": flops,
+            "budgets": ", ".join(f"{budget:.2e}" for budget in config.budgets),
+            "best bits per byte": round(min(rows["loss"].to_pylist()), 4),
+            "GFLOP/s of one rank": round(flops / sum(rows["seconds"].to_pylist()) / 1e9, 1),
+            "MLflow run": run.run_id,
+            "seconds": round(time.monotonic() - began, 2),
+        },
+    )
+
+
+def scaling_law(workspace: Workspace, inputs: Inputs, config: ScalingLawConfig) -> Made:
+    """Fit every rule to the small runs, and choose the one that predicts the top budget best."""
+    from training.charts import law_chart
+    from training.scaling.fit import SmallRun, fit
+
+    columns = list(SmallRun.model_fields)
+    table = workspace.lake.read("scaling_runs", int(inputs["scaling_runs"]), columns)
+    law = fit([SmallRun(**row) for row in table.to_pylist()])
+    folder, content = _save_json(workspace, "scaling_law", law)
+    curves = law.iso_flops
+    return Made(
+        version=folder,
+        content=content,
+        rows=len(law.runs),
+        num_bytes=_num_bytes(folder),
+        report={
+            "rule": law.rule.kind,
+            **{f"hold-out error, {k}": round(e, 4) for k, e in law.hold_out_errors.items()},
+            "exponent of N*": round(curves.exponent, 3),
+            "noise": round(curves.noise, 5),
+            "slope of log loss": round(
+                math.log(curves.minima[-1] / curves.minima[-2])
+                / math.log(curves.budgets[-1] / curves.budgets[-2]),
+                4,
+            ),
+        },
+        plots={"Scaling law": law_chart(law)},
+    )
+
+
+def training_plan(workspace: Workspace, inputs: Inputs, config: TrainingPlanConfig) -> Made:
+    """Choose size, tokens, batch and rates for the budget, and predict the loss."""
+    from training.charts import law_chart
+    from training.scaling.fit import Law
+    from training.scaling.plan import make_plan
+
+    law = Law.model_validate_json((Path(str(inputs["scaling_law"])) / "scaling_law.json").read_bytes())
+    parts = workspace.lake.parts("tokens", int(inputs["tokens"]), {"split": "train"})
+    num_tokens = sum(part.rows for part in parts) * config.model.context_length
+    plan = make_plan(law, config, num_tokens)
+    folder, content = _save_json(workspace, "training_plan", plan)
+    return Made(
+        version=folder,
+        content=content,
+        rows=1,
+        num_bytes=_num_bytes(folder),
+        report={
+            "FLOPs": plan.flops,
+            "d_model": plan.model.d_model,
+            "num_layers": plan.model.num_layers,
+            "parameters": plan.num_params,
+            "parameters that multiply": plan.num_matmul_params,
+            "optimum of the law": round(plan.best_params),
+            "tokens": plan.num_tokens,
+            "epochs": round(plan.epochs, 3),
+            "steps": plan.num_steps,
+            "tokens per step": plan.batch_rows * plan.model.context_length,
+            "muon_lr": round(plan.optimizer.muon_lr, 5),
+            "adam_lr": round(plan.optimizer.adam_lr, 5),
+            "table_lr": round(plan.optimizer.table_lr, 5),
+            "predicted": round(plan.predicted.loss, 4),
+            "predicted low": round(plan.predicted.low, 4),
+            "predicted high": round(plan.predicted.high, 4),
+        },
+        plots={"Plan": law_chart(law, plan)},
+    )
+
+
+def base_model(workspace: Workspace, inputs: Inputs, config: BaseModelConfig) -> Made:
+    """Carry out the plan: the checkpoint, and what was predicted against what came out.
+
+    A training that was interrupted goes on from its last checkpoint, in its own MLflow run.
+    """
+    from training import launch, progress, tracking
+    from training.charts import loss_chart
+    from training.job import Job, Text, work
+    from training.loop import TrainConfig
+    from training.scaling.plan import Plan
+
+    plan_file = Path(str(inputs["training_plan"])) / "training_plan.json"
+    plan = Plan.model_validate_json(plan_file.read_bytes())
+    careless = {"num_checkpoints", "workers", "threads", "retries"}
+    folder = _run_folder(workspace, "base_model", inputs, config, careless)
+    train_config = TrainConfig(
+        model=plan.model,
+        optimizer=plan.optimizer,
+        flops=plan.flops,
+        batch_rows=plan.batch_rows,
+        micro_batch_rows=config.micro_batch_rows,
+        validation_rows=config.validation_rows,
+        checkpoint_steps=math.ceil(plan.num_steps / config.num_checkpoints),
+        seed=config.seed,
+        precision=config.precision,
+        compile=config.compile,
+    )
+    text = Text.of(workspace, inputs, plan.model)
+    params = {"model": plan.model.model_dump(), "optimizer": plan.optimizer.model_dump()}
+    params |= plan.model_dump(exclude={"model", "optimizer"}) | config.model_dump()
+    began = time.monotonic()
+    with tracking.open_run(
+        workspace, "base_model", params=params, inputs=inputs, folder=folder
+    ) as run:
+        about = {"asset": "base_model", "inputs": dict(inputs), "mlflow_run_id": run.run_id}
+        metrics = folder / "metrics.jsonl"
+        with run.follow(metrics, "base_model"):
+            result = launch.run(
+                work,
+                Job(config=train_config, text=text, folder=folder, about=about),
+                "base_model",
+                workspace,
+                workers=config.workers,
+                threads=config.threads,
+                retries=config.retries,
+            )
+        plot = loss_chart(progress.read(metrics), plan, result.loss)
+        predicted = plan.predicted
+        run.log_metrics(
+            {"bits_per_byte": result.loss, "predicted_bits_per_byte": predicted.loss}, result.steps
+        )
+        run.log_text("plots/loss.svg", plot)
+        run.log_text("training_plan.json", plan_file.read_text())
+        run.log_model("base_model", result.checkpoint, step=result.steps, params=params["model"])
+    return Made(
+        version=str(result.checkpoint),
+        content=result.digest,
+        rows=result.steps * plan.batch_rows,
+        num_bytes=_num_bytes(result.checkpoint),
+        report={
+            "bits_per_byte": round(result.loss, 5),
+            "predicted": round(predicted.loss, 5),
+            "predicted low": round(predicted.low, 5),
+            "predicted high": round(predicted.high, 5),
+            "inside the interval": str(predicted.low <= result.loss <= predicted.high),
+            "prediction error": f"{predicted.loss / result.loss - 1:+.1%}",
+            "parameters": plan.num_params,
+            "steps": result.steps,
+            "tokens": result.tokens,
+            "FLOPs": result.flops,
+            "GFLOP/s": round(result.flops / result.seconds / 1e9, 1),
+            "share of GEMM": round(
+                result.flops
+                / result.seconds
+                / (float(result.hardware["gemm_gflops"]) * 1e9 * config.workers),
+                3,
+            ),
+            "dtype": result.hardware["dtype"],
+            "processor": result.hardware["device_name"],
+            "training seconds": round(result.seconds, 2),
+            "MLflow run": run.run_id,
+            "seconds": round(time.monotonic() - began, 2),
+        },
+        plots={"Loss": plot},
+    )
+
+
+def _run_folder(
+    workspace: Workspace, asset: str, inputs: Inputs, config: Config, careless: set[str]
+) -> Path:
+    """Where ``asset`` trains, named by everything that decides the result.
+
+    So an interrupted training finds itself again, and other settings or inputs begin a new one.
+    ``careless`` names the settings that decide nothing but time.
+    """
+    contents = {
+        key: workspace.lake.content(key, version)
+        if isinstance(version, int)
+        else Path(version).name
+        for key, version in inputs.items()
+    }
+    decisive = [asset, contents, config.model_dump(mode="json", exclude=careless)]
+    digest = hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
+    return workspace.folder("runs").resolve() / f"{asset}-{digest[:16]}"
+
+
+def _save_json(workspace: Workspace, name: str, value: Config) -> tuple[str, str]:
+    """Artifact ``name`` of one file, ``<name>.json``."""
+
+    def write(draft: Path) -> None:
+        (draft / f"{name}.json").write_text(value.model_dump_json(indent=1), encoding="utf-8")
+
+    return workspace.save_artifact(name, write)
+
+
+def _num_bytes(folder: Path | str) -> int:
+    return sum(path.stat().st_size for path in Path(folder).iterdir())

@@ -9,7 +9,6 @@ Lineage can be walked through MLflow's API: tables at their Delta versions are d
 parent is a model input, the checkpoint is a logged model and a version of a registered one.
 """
 
-import contextlib
 import json
 import logging
 import os
@@ -30,7 +29,6 @@ if TYPE_CHECKING:
 EXPERIMENT = "tarn"
 SAY_SECONDS = 5.0  # between two lines of progress, and two batches to MLflow
 _IDENTITY = "mlflow.json"  # in a run's folder
-_BAR = 20  # characters
 
 
 @contextmanager
@@ -204,13 +202,11 @@ class _Follower:
 
 def progress_line(name: str, line: Mapping[str, Any]) -> str:
     """One line of ``metrics.jsonl`` for a person: bar, step, loss, speed, time left."""
-    share = line["step"] / line["num_steps"]
-    bar = ("#" * round(share * _BAR)).ljust(_BAR, ".")
-    minutes, seconds = divmod(round(line["eta_seconds"]), 60)
+    bar, left = progress.bar(line["step"] / line["num_steps"], line["eta_seconds"])
     return (
-        f"{name} [{bar}] {share:4.0%}  step {line['step']}/{line['num_steps']}  "
+        f"{name} {bar}  step {line['step']}/{line['num_steps']}  "
         f"loss {line['loss']:.3f} nats/token  {line['flops_per_second'] / 1e9:.0f} GFLOP/s "
-        f"({line['mfu']:.0%} of GEMM)  {minutes}:{seconds:02d} left"
+        f"({line['mfu']:.0%} of GEMM)  {left}"
     )
 
 
@@ -251,12 +247,15 @@ def _experiment(client: "MlflowClient", workspace: Workspace) -> str:
     if workspace.tracking_uri is None:
         artifacts = (workspace.folder("mlflow") / "artifacts").resolve().as_uri()
     found = client.get_experiment_by_name(EXPERIMENT)
-    if found is None:
-        with contextlib.suppress(MlflowException):  # where another process was faster
-            return str(client.create_experiment(EXPERIMENT, artifact_location=artifacts))
+    if found is not None:
+        return str(found.experiment_id)
+    try:
+        return str(client.create_experiment(EXPERIMENT, artifact_location=artifacts))
+    except MlflowException:
         found = client.get_experiment_by_name(EXPERIMENT)
-        assert found is not None
-    return str(found.experiment_id)
+        if found is None:  # else another process was faster
+            raise
+        return str(found.experiment_id)
 
 
 def _exists(client: "MlflowClient", run_id: str) -> bool:

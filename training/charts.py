@@ -1,0 +1,105 @@
+"""Figures of this room as SVG documents: equal content gives equal bytes."""
+
+import io
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from training.scaling.fit import Law, by_budget
+from training.scaling.plan import Plan
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_COLOURS = ("#56b4e9", "#0072b2", "#e69f00", "#d55e00", "#009e73", "#cc79a7")  # Okabe and Ito
+_STYLE: Any = {
+    "svg.hashsalt": "tarn",  # else element ids are random
+    "svg.fonttype": "none",  # text stays text
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.alpha": 0.25,
+}
+_POINTS = 40  # of a curve
+
+
+def law_chart(law: Law, plan: Plan | None = None) -> str:
+    """Left the runs and each budget's parabola, right the rules' extrapolation of their minima."""
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(8.4, 3.6), layout="constrained")
+        left, right = figure.subplots(1, 2)
+        _draw_parabolas(left, law)
+        _draw_rules(right, law, plan)
+        return _svg(figure)
+
+
+def _draw_parabolas(axes: Any, law: Law) -> None:
+    curves = law.iso_flops
+    budgets = zip(by_budget(law.runs), curves.budgets, curves.minima, strict=True)
+    for place, (group, flops, minimum) in enumerate(budgets):
+        colour = _COLOURS[place % len(_COLOURS)]
+        sizes = [run.num_params for run in group]
+        axes.scatter(sizes, [run.loss for run in group], s=18, color=colour)
+        best = curves.best_params(flops)
+        across = np.geomspace(min(*sizes, best), max(*sizes, best), _POINTS)
+        along = [minimum * curves.penalty(flops, n) for n in across]
+        axes.plot(across, along, color=colour, lw=1, label=f"{flops:.1e} FLOPs")
+    axes.set(xscale="log", xlabel="parameters that multiply", ylabel="bits per byte")
+    axes.set_title(f"N* ~ C^{curves.exponent:.2f}", fontsize=9)
+    axes.legend(frameon=False, fontsize=8)
+
+
+def _draw_rules(axes: Any, law: Law, plan: Plan | None) -> None:
+    axes.scatter(law.iso_flops.budgets, law.iso_flops.minima, s=18, color="black", zorder=3)
+    furthest = plan.flops if plan else 10 * law.top_flops
+    across = np.geomspace(law.iso_flops.budgets[0], furthest, _POINTS)
+    says = [law.predict(flops) for flops in across]
+    band = [p.low for p in says], [p.high for p in says]
+    axes.fill_between(across, *band, color=_COLOURS[1], alpha=0.12, lw=0)
+    for place, rule in enumerate((law.rule, *law.others)):
+        name, losses = rule.kind.replace("_", " "), [rule.best_loss(c) for c in across]
+        style: dict[str, Any] = {"ls": "--", "color": _COLOURS[2 + place]}
+        if rule is law.rule:
+            name, style = f"{name} (chosen)", {"color": _COLOURS[1]}
+        axes.plot(across, losses, lw=1, label=name, **style)
+    if plan is not None:
+        p = plan.predicted
+        reach = [[p.loss - p.low], [p.high - p.loss]]
+        axes.errorbar([plan.flops], [p.loss], reach, fmt="D", ms=4, color=_COLOURS[3], capsize=3)
+        axes.set_title(f"{p.loss:.3f} [{p.low:.3f}, {p.high:.3f}] expected", fontsize=9)
+    axes.set(xscale="log", yscale="log", xlabel="FLOPs", ylabel="least bits per byte")
+    axes.yaxis.set_major_formatter("{x:.2f}")
+    axes.yaxis.set_minor_formatter("{x:.2f}")
+    axes.legend(frameon=False, fontsize=8)
+
+
+def loss_chart(lines: Sequence[Mapping[str, Any]], plan: Plan, realised: float) -> str:
+    """Training loss over tokens, and where validation ended against what was expected."""
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(8.4, 3.2), layout="constrained")
+        left, right = figure.subplots(1, 2, width_ratios=(3, 1))
+        tokens = [line["tokens"] / 1e6 for line in lines]
+        left.plot(tokens, [line["loss"] for line in lines], color=_COLOURS[1], lw=1)
+        left.set(xlabel="million tokens", ylabel="training loss, nats per token")
+        p = plan.predicted
+        reach = [[p.loss - p.low], [p.high - p.loss]]
+        right.errorbar([0], [p.loss], reach, fmt="D", ms=4, color=_COLOURS[1], capsize=4)
+        right.scatter([1], [realised], color=_COLOURS[3], zorder=3)
+        right.set(xlim=(-0.6, 1.6), ylabel="validation, bits per byte")
+        right.set_xticks([0, 1], ["predicted", "realised"])
+        right.set_title(f"{p.loss:.3f} and {realised:.3f}", fontsize=9)
+        return _svg(figure)
+
+
+def _svg(figure: "Figure") -> str:
+    target = io.StringIO()
+    figure.savefig(target, format="svg", metadata={"Date": None})
+    return target.getvalue()

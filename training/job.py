@@ -1,0 +1,75 @@
+"""What a worker is told: a training, the files it reads, and the folder it writes to.
+
+A job pickles and is small: rows travel as the names of the Parquet parts of one table version.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from datalake.config import Refusal
+from datalake.workspace import Inputs, Workspace
+from training.data.loader import Rows
+from training.loop import TrainConfig, TrainResult, train
+from training.models.variants import ModelConfig
+from training.parallel.data_parallel import DataParallel
+from training.tokenizer.bpe import Tokenizer
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Text:
+    """Token rows of one table version, and how many bytes each token stands for."""
+
+    train: Sequence[str]  # Parquet parts
+    validation: Sequence[str]
+    bytes_per_token: np.ndarray  # int64 [vocab]
+
+    @classmethod
+    def of(cls, workspace: Workspace, inputs: Inputs, model: ModelConfig) -> "Text":
+        """What the inputs ``tokens`` and ``tokenizer`` name. Refuses a model of another
+        vocabulary, before any worker starts.
+        """
+        lake, version = workspace.lake, int(inputs["tokens"])
+        bytes_per_token = Tokenizer.load(str(inputs["tokenizer"])).bytes_per_token
+        if len(bytes_per_token) != model.vocab_size:
+            raise Refusal(
+                f"model.vocab_size must be the tokenizer's {len(bytes_per_token)}, "
+                f"got {model.vocab_size}"
+            )
+        train, validation = (
+            [_absolute(file) for file in lake.files("tokens", version, {"split": split})]
+            for split in ("train", "validation")
+        )
+        return cls(train=train, validation=validation, bytes_per_token=bytes_per_token)
+
+
+def _absolute(file: str) -> str:
+    """An address that means the same in a worker, whose working folder is another."""
+    return file if "://" in file else str(Path(file).resolve())
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Job:
+    """One training: everything that ``train`` needs, by name."""
+
+    config: TrainConfig
+    text: Text
+    folder: Path
+    about: Mapping[str, Any] = field(default_factory=dict)  # goes into the manifests
+
+
+def work(job: Job, rank: int, world: int) -> TrainResult:
+    """Do ``job`` as one of ``world`` processes that average their gradients."""
+    rows, validation_rows = read(job.text)
+    ranks = DataParallel(rank, world)
+    return train(
+        job.config, rows, validation_rows, job.text.bytes_per_token, job.folder, ranks, job.about
+    )
+
+
+def read(text: Text) -> tuple[Rows, Rows]:
+    """The rows to train on, and those to validate on."""
+    return Rows.from_files(text.train), Rows.from_files(text.validation)
