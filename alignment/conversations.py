@@ -1,0 +1,151 @@
+"""Items as training rows: rendered with the chat template, packed, and kept apart.
+
+Short conversations are packed several to a row, each into the row with the least room that still
+holds it (best fit, longest first). A row says by number which conversation every token is of, so
+that attention and whatever else looks back stops at its beginning: positions that start anew do
+not keep conversations apart, and a mask keyed on the end token would cut one with two turns in it.
+"""
+
+from bisect import bisect_left, insort
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from datalake.config import Refusal
+from training.tokenizer.bpe import Tokenizer
+from training.tokenizer.chat import Message, Rendered, render, render_prompt
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PackedRows:
+    """Conversations end to end, ``[rows, context_length + 1]`` each; row = inputs and targets.
+
+    ``conversation`` counts from 1 inside its row and is 0 where the row is not filled; ``position``
+    counts from 0 inside its conversation. ``learned`` marks tokens that are targets to learn.
+    """
+
+    tokens: np.ndarray  # the tokenizer's dtype
+    learned: np.ndarray  # bool
+    conversation: np.ndarray  # int32
+    position: np.ndarray  # int32
+    places: tuple[tuple[int, ...], ...]  # numbers of the conversations in each row, in order
+
+    @property
+    def fill(self) -> float:
+        """Share of the places that hold a token, 0..1."""
+        return float((self.conversation > 0).mean())
+
+
+def render_items(items: pa.Table, tokenizer: Tokenizer, context_length: int) -> list[Rendered]:
+    """Prompt and demonstration of every row of ``instructions``, for training.
+
+    Raises Refusal for an item that is longer than the context.
+    """
+    rendered = []
+    for row in items.select(["item_id", "content_key", "prompt", "answer"]).to_pylist():
+        conversation = render([_user(row), _assistant(row["answer"])], tokenizer)
+        _refuse_long(row, len(conversation.ids), context_length + 1, "with its answer")
+        rendered.append(conversation)
+    return rendered
+
+
+def render_prompts(
+    items: pa.Table, tokenizer: Tokenizer, context_length: int, max_new_tokens: int
+) -> list[np.ndarray]:
+    """Ids of every row's prompt up to where the assistant begins, for sampling.
+
+    Raises Refusal for a prompt that leaves no room for ``max_new_tokens`` in the context.
+    """
+    prompts = []
+    for row in items.select(["item_id", "content_key", "prompt"]).to_pylist():
+        ids = render_prompt([_user(row)], tokenizer)
+        _refuse_long(row, len(ids) + max_new_tokens, context_length, "with its new tokens")
+        prompts.append(ids)
+    return prompts
+
+
+def render_pairs(
+    pairs: pa.Table, tokenizer: Tokenizer, context_length: int
+) -> list[tuple[Rendered, Rendered]]:
+    """Chosen and rejected conversation of every row of ``preferences``."""
+    rendered = []
+    for row in pairs.select(["item_id", "content_key", "prompt", "chosen", "rejected"]).to_pylist():
+        both = [render([_user(row), _assistant(row[s])], tokenizer) for s in ("chosen", "rejected")]
+        for conversation in both:
+            _refuse_long(row, len(conversation.ids), context_length + 1, "with its answer")
+        rendered.append((both[0], both[1]))
+    return rendered
+
+
+def pack(conversations: Sequence[Rendered], context_length: int) -> PackedRows:
+    """All conversations in as few rows of ``context_length + 1`` tokens as best fit finds.
+
+    Raises Refusal for a conversation that leaves nothing to learn, or does not fit a row.
+    """
+    if not conversations:
+        raise Refusal("conversations to pack must be at least 1, got 0")
+    length = context_length + 1
+    for number, conversation in enumerate(conversations):
+        if not conversation.learned[1:].any():  # the first token is nobody's target
+            raise Refusal(f"conversation {number} must have a token to learn, got none")
+        if len(conversation.ids) > length:
+            raise Refusal(
+                f"conversation {number} must fit a row of {length} tokens, "
+                f"got {len(conversation.ids)}"
+            )
+    places = best_fit([len(c.ids) for c in conversations], length)
+    tokens = np.zeros((len(places), length), conversations[0].ids.dtype)
+    learned = np.zeros(tokens.shape, bool)
+    conversation_ids = np.zeros(tokens.shape, np.int32)
+    position = np.zeros(tokens.shape, np.int32)
+    for row, numbers in enumerate(places):
+        start = 0
+        for place, number in enumerate(numbers):
+            here = conversations[number]
+            span = slice(start, start + len(here.ids))
+            tokens[row, span] = here.ids
+            learned[row, span] = here.learned
+            learned[row, start] = False  # predicted from the conversation before it, if at all
+            conversation_ids[row, span] = place + 1
+            position[row, span] = np.arange(len(here.ids))
+            start = span.stop
+    return PackedRows(tokens, learned, conversation_ids, position, tuple(map(tuple, places)))
+
+
+def best_fit(lengths: Sequence[int], capacity: int) -> list[list[int]]:
+    """Numbers of the lengths in each row: longest first, each where the least room is left over.
+
+    Best fit decreasing needs at most 11/9 of the fewest rows (Johnson 1974). Ties go to the
+    earlier length and the earlier row.
+    """
+    rows: list[list[int]] = []
+    room: list[tuple[int, int]] = []  # what is left, number of the row; sorted
+    for number in sorted(range(len(lengths)), key=lambda n: (-lengths[n], n)):
+        place = bisect_left(room, (lengths[number], -1))
+        if place == len(room):
+            rows.append([])
+            left, row = capacity, len(rows) - 1
+        else:
+            left, row = room.pop(place)
+        rows[row].append(number)
+        insort(room, (left - lengths[number], row))
+    return rows
+
+
+def _user(row: dict[str, Any]) -> Message:
+    return Message(role="user", content=row["prompt"])
+
+
+def _assistant(text: str) -> Message:
+    return Message(role="assistant", content=text)
+
+
+def _refuse_long(row: dict[str, Any], length: int, limit: int, what: str) -> None:
+    if length > limit:
+        raise Refusal(
+            f"item {row['item_id']} ({row['content_key']}) must fit {limit} tokens {what}, "
+            f"got {length}"
+        )
