@@ -59,8 +59,9 @@ def held_out(
 ) -> np.ndarray:
     """Which documents are for validation, bool ``[documents]``: about ``fraction`` of the clusters.
 
-    A source of at least two clusters holds out at least one, that of the smallest hash. Raises
-    Refusal where training or validation would be left without a document.
+    A source of at least two clusters holds out at least one, that of the smallest hash; it alone
+    may come back to training when the source grows. Raises Refusal where training or validation
+    would be left without a document.
     """
     names, place = np.unique(clusters, return_inverse=True)
     draws = uniform(names.tolist(), "split", seed)

@@ -1,5 +1,6 @@
 import pickle
 import threading
+import unicodedata
 from itertools import pairwise
 from pathlib import Path
 
@@ -67,7 +68,7 @@ def test_decoding_gives_any_bytes_back(data):
 @given(text=texts)
 def test_ids_are_those_of_tiktoken(pattern, text):
     # Both engines must know a character to agree on it: tiktoken's Unicode may be older.
-    assigned = "".join(c for c in text if c.isprintable() or c.isspace())
+    assigned = "".join(c for c in text if unicodedata.category(c) != "Cn")
     ids = TOKENIZERS[pattern].encode(assigned).tolist()
     assert ids == ORACLES[pattern].encode_ordinary(assigned)
 
