@@ -21,9 +21,10 @@ class TrainingRecord:
     """How the weights came about."""
 
     architecture: Mapping[str, object]  # setting -> value
+    settings: Mapping[str, object]  # of the optimizer and the loop
     context_length: int
     num_tokens: int  # trained on, repeats included
-    split_tokens: int  # distinct ones that were there
+    epochs: float  # of the training split
     flops: float
     seconds: float
     hardware: Mapping[str, object]
@@ -142,7 +143,7 @@ def limits(card: Scorecard, training: TrainingRecord, data: Sequence[SourceData]
     yield (
         f"It was trained on {training.num_tokens:,} tokens, "
         f"{training.num_tokens / card.num_params:.1f} for each parameter and "
-        f"{training.num_tokens / training.split_tokens:.2f} times what its training split holds."
+        f"{training.epochs:.2f} times what its training split holds."
     )
     sources = ", ".join(one.source for one in data)
     languages = _largest(sum((Counter(one.languages) for one in data), Counter()))
@@ -289,6 +290,7 @@ def _build(card: Scorecard, training: TrainingRecord) -> Iterator[Html]:
             ("FLOPs", f"{training.flops:.3g}"),
             ("time", f"{training.seconds:,.0f} s"),
             *((name.replace("_", " "), value) for name, value in training.hardware.items()),
+            *((name.replace("_", " "), value) for name, value in training.settings.items()),
         ]
     )
 

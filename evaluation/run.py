@@ -1,11 +1,25 @@
 """The stages of this room, in order: score a model, rank what was scored, describe the model."""
 
+import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pydantic import Field, PositiveInt
 
-from datalake.config import Config
-from datalake.workspace import Inputs, Made, Workspace
+from datalake.config import Config, Refusal
+from datalake.workspace import Inputs, Made, Version, Workspace, folder_digest
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from evaluation.held_out import HeldOut
+    from evaluation.scorecard import Sample
+    from training.models.language_model import LanguageModel
+    from training.tokenizer.bpe import Tokenizer
+
+_SAY_SECONDS = 5.0  # between two lines of progress
 
 
 class PromptConfig(Config):
@@ -49,13 +63,80 @@ class Settings(Config):
     model_card: ModelCardConfig = ModelCardConfig()
 
 
+def base_evaluation(workspace: Workspace, inputs: Inputs, config: EvaluationConfig) -> Made:
+    """Bits per byte per source, of the model and of n-grams of its training rows; samples.
+
+    Reads ``base_model``, ``tokens``, ``tokenizer`` and ``corpus``; also ``training_plan`` where it
+    is given, to hold the loss against what was promised.
+    """
+    import numpy as np
+
+    from evaluation import held_out, model_card, scorecard, subject
+    from evaluation.likelihood import sum_by_document
+    from training import tracking
+    from training.checkpoint import load
+    from training.tokenizer.bpe import Tokenizer
+
+    began = time.monotonic()
+    checkpoint = load(Path(str(inputs["base_model"])))
+    tokenizer = Tokenizer.load(str(inputs["tokenizer"]))
+    model = subject.load_model(checkpoint, tokenizer.vocab_size)
+    _check_prompts(config.prompts, model.config.context_length)
+    text = held_out.read(workspace.lake, inputs)
+    nats = {
+        scorecard.MODEL: _model_nats(model, text.rows.tokens, config, workspace.say),
+        **_baseline_nats(workspace, inputs, text.rows.tokens, tokenizer.vocab_size),
+    }
+    sums = sum_by_document(text.rows, nats, tokenizer.bytes_per_token)
+    sources = np.array([text.sources[doc_id] for doc_id in sums.doc_ids.tolist()])
+    scored, unscored = scorecard.score_sources(sums, sources)
+    plan = inputs.get("training_plan")
+    weights = str(checkpoint.manifest["weights"])
+    card = scorecard.Scorecard(
+        name=config.name,
+        weights=weights,
+        tokenizer=folder_digest(Path(str(inputs["tokenizer"]))),
+        num_params=sum(parameter.numel() for parameter in model.parameters()),
+        inputs=_identities(inputs) | {"base_model": weights},
+        validation=scorecard.validation_of(sums, len(text.rows.tokens)),
+        sources=scored,
+        unscored_sources=unscored,
+        plan=None if plan is None else subject.plan_check(subject.read_plan(str(plan)), checkpoint),
+        temperature=config.prompts.temperature,
+        samples=_samples(model, tokenizer, text, config),
+    )
+    folder, content = workspace.save_artifact(
+        "base_evaluation", lambda draft: scorecard.write(draft, card, sums, sources)
+    )
+    chart = model_card.score_chart(card)
+    with tracking.open_run(
+        workspace,
+        "base_evaluation",
+        params=config.model_dump(),
+        inputs=inputs,
+        context="evaluation",
+        parent_model=checkpoint.path,
+    ) as run:
+        run.log_metrics(card.metrics)
+        run.log_text("plots/bits_per_byte.svg", chart)
+        run.log_text("evaluation.json", card.model_dump_json(indent=1))
+    return Made(
+        version=folder,
+        content=content,
+        rows=len(sums.doc_ids),
+        num_bytes=_num_bytes(folder),
+        report=card.report
+        | {"MLflow run": run.run_id, "seconds": round(time.monotonic() - began, 2)},
+        plots={"Bits per byte": chart},
+    )
+
+
 def leaderboard(workspace: Workspace, inputs: Inputs, config: LeaderboardConfig) -> Made:
-    """Every evaluated model, scores with intervals drawn. Reads each ``*_evaluation`` input."""
+    """Every evaluated model, scores with intervals drawn. Every input is an evaluation."""
     from evaluation import leaderboard as board_of
     from evaluation import scorecard
 
-    evaluations = [scorecard.read(str(folder)) for _, folder in sorted(inputs.items())]
-    board = board_of.rank(evaluations)
+    board = board_of.rank([scorecard.read(str(folder)) for _, folder in sorted(inputs.items())])
     folder, content = workspace.save_artifact(
         "leaderboard", lambda draft: board_of.write(draft, board, config.title)
     )
@@ -65,10 +146,11 @@ def leaderboard(workspace: Workspace, inputs: Inputs, config: LeaderboardConfig)
         version=folder,
         content=content,
         rows=len(whole.places),
-        num_bytes=num_bytes_in(folder),
+        num_bytes=_num_bytes(folder),
         report={
             "best": best.name,
-            "best_bits_per_byte": best.bits_per_byte.value,
+            "best bits per byte": round(best.bits_per_byte.value, 4),
+            "tied with the best": sum(place.place == 1 for place in whole.places) - 1,
             "models": sum(not place.baseline for place in whole.places),
             "documents": whole.num_documents,
             "page": str(Path(folder) / "index.html"),
@@ -77,6 +159,117 @@ def leaderboard(workspace: Workspace, inputs: Inputs, config: LeaderboardConfig)
     )
 
 
-def num_bytes_in(folder: str | Path) -> int:
-    """Size of the files below ``folder``."""
-    return sum(path.stat().st_size for path in Path(folder).rglob("*") if path.is_file())
+def model_card(workspace: Workspace, inputs: Inputs, config: ModelCardConfig) -> Made:
+    """What the model is, what it was made of, and how good it is, on one page."""
+    from evaluation import model_card as card_of
+    from evaluation import scorecard, subject
+    from training.checkpoint import load
+
+    card, _, _ = scorecard.read(str(inputs["base_evaluation"]))
+    checkpoint = load(Path(str(inputs["base_model"])))
+    if checkpoint.manifest["weights"] != card.weights:
+        raise Refusal(
+            f"base_model must be the model that was evaluated, {card.weights[:16]}, "
+            f"got {checkpoint.manifest['weights'][:16]}"
+        )
+    plan = subject.read_plan(str(inputs["training_plan"]))
+    card = card.model_copy(update={"plan": subject.plan_check(plan, checkpoint)})
+    training = subject.training_record(checkpoint, plan)
+    data = card_of.read_data_card(str(inputs["data_card"]))
+    origins = card.inputs | {"data_card": Path(str(inputs["data_card"])).name}
+    page = card_of.model_card_page(card, training, data, origins, config.purpose)
+    limits = list(card_of.limits(card, training, data))
+
+    def write(draft: Path) -> None:
+        (draft / "index.html").write_text(page, encoding="utf-8")
+
+    folder, content = workspace.save_artifact("model_card", write)
+    return Made(
+        version=folder,
+        content=content,
+        rows=1,
+        num_bytes=_num_bytes(folder),
+        report={
+            "model": card.name,
+            "parameters": card.num_params,
+            "tokens": training.num_tokens,
+            "limits": len(limits),
+            "page": str(Path(folder) / "index.html"),
+        },
+        plots={"Training loss": card_of.loss_chart(training)},
+    )
+
+
+def _check_prompts(prompts: PromptConfig, context_length: int) -> None:
+    length = 1 + prompts.prompt_tokens + prompts.new_tokens  # one that sets the document off
+    if length > context_length:
+        raise Refusal(
+            "prompts.prompt_tokens + prompts.new_tokens must be below the context of "
+            f"{context_length}, got {prompts.prompt_tokens} + {prompts.new_tokens}"
+        )
+
+
+def _model_nats(
+    model: "LanguageModel",
+    tokens: "NDArray[np.uint16]",
+    config: EvaluationConfig,
+    say: Callable[[str], None],
+) -> "NDArray[np.float32]":
+    import numpy as np
+
+    from evaluation.likelihood import model_nats
+
+    step, parts, said = 8 * config.rows_per_batch, [], time.monotonic()
+    for start in range(0, len(tokens), step):
+        parts.append(model_nats(model, tokens[start : start + step], config.rows_per_batch))
+        if time.monotonic() > said + _SAY_SECONDS:
+            said = time.monotonic()
+            say(f"{config.name}: {min(start + step, len(tokens)):,} of {len(tokens):,} rows scored")
+    return np.concatenate(parts)
+
+
+def _baseline_nats(
+    workspace: Workspace, inputs: Inputs, tokens: "NDArray[np.uint16]", vocab_size: int
+) -> "dict[str, NDArray[np.floating]]":
+    from evaluation import ngrams
+    from training.data.loader import Rows
+
+    parts = workspace.lake.files("tokens", int(inputs["tokens"]), {"split": "train"})
+    trained = ngrams.train(Rows.from_files(parts).tokens, vocab_size)
+    return {"bigram": trained.nats(tokens, 2), "trigram": trained.nats(tokens, 3)}
+
+
+def _samples(
+    model: "LanguageModel", tokenizer: "Tokenizer", text: "HeldOut", config: EvaluationConfig
+) -> "tuple[Sample, ...]":
+    from evaluation import samples, subject
+
+    prompts = config.prompts
+    openings = samples.openings(
+        text.rows,
+        text.sources,
+        tokenizer.bytes_per_token,
+        per_source=prompts.per_source,
+        prompt_tokens=prompts.prompt_tokens,
+        new_tokens=prompts.new_tokens,
+    )
+    go_on = subject.continuing(
+        model,
+        tokenizer.bytes_per_token,
+        new_tokens=prompts.new_tokens,
+        top_p=prompts.top_p,
+        seed=config.seed,
+    )
+    continued = samples.continued(list(openings), go_on, prompts.temperature)
+    return tuple(
+        samples.sample(one, text.origins[one.opening.doc_id], tokenizer) for one in continued
+    )
+
+
+def _identities(inputs: Inputs) -> dict[str, Version]:
+    """Delta versions, and the names of artifacts, which are digests; no path of this machine."""
+    return {k: v if isinstance(v, int) else Path(v).name for k, v in sorted(inputs.items())}
+
+
+def _num_bytes(folder: str | Path) -> int:
+    return sum(path.stat().st_size for path in Path(folder).iterdir())

@@ -10,7 +10,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from evaluation.held_out import Origin
 from evaluation.likelihood import PackedRows
+from evaluation.scorecard import Sample
+from training.tokenizer.bpe import Tokenizer
 
 # Token ids of prompts, and a temperature (None is greedy), to the token ids of continuations.
 Continue = Callable[[Sequence[Sequence[int]], float | None], Sequence[Sequence[int]]]
@@ -23,6 +26,15 @@ class Opening:
     doc_id: str
     prompt_ids: tuple[int, ...]  # with the special token that set the document off, if there is one
     truth_ids: tuple[int, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Continuation:
+    """How the model goes on after an opening: the likeliest way, and a drawn one."""
+
+    opening: Opening
+    greedy: tuple[int, ...]
+    sampled: tuple[int, ...]
 
 
 def openings(
@@ -63,7 +75,30 @@ def openings(
         yield from chosen
 
 
-def until_special(ids: Sequence[int], bytes_per_token: NDArray[np.integer]) -> list[int]:
-    """``ids`` up to the first special token, where the model has ended its text."""
-    special = np.flatnonzero(bytes_per_token[np.asarray(ids, np.int64)] == 0)
-    return list(ids[: special[0]] if special.size else ids)
+def continued(
+    openings: Sequence[Opening], go_on: Continue, temperature: float
+) -> Iterator[Continuation]:
+    """What the model makes of each opening."""
+    if not openings:  # no document of the split is long enough
+        return
+    prompts = [one.prompt_ids for one in openings]
+    found = zip(openings, go_on(prompts, None), go_on(prompts, temperature), strict=True)
+    for opening, greedy, sampled in found:
+        yield Continuation(opening=opening, greedy=tuple(greedy), sampled=tuple(sampled))
+
+
+def sample(continuation: Continuation, origin: Origin, tokenizer: Tokenizer) -> Sample:
+    """The same as text, special tokens left out, with where the document is from."""
+    opening = continuation.opening
+    text = [i for i in opening.prompt_ids if tokenizer.bytes_per_token[i]]
+    return Sample(
+        doc_id=opening.doc_id,
+        source=origin.source,
+        title=origin.title,
+        licence=origin.licence,
+        prompt=tokenizer.decode(text),
+        prompt_ids=opening.prompt_ids,
+        truth=tokenizer.decode(opening.truth_ids),
+        greedy=tokenizer.decode(continuation.greedy),
+        sampled=tokenizer.decode(continuation.sampled),
+    )

@@ -103,6 +103,52 @@ class Scorecard(Config):
         known = ", ".join(scores.source for scores in self.sources)
         raise Refusal(f"source must be one of {known}, got {source}")
 
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Every number with its interval, under names that a tracker can plot."""
+        numbers: dict[str, float] = {}
+        for scores in self.sources:
+            intervals = {
+                f"{scores.source}/{scorer}/bits_per_byte": found.bits_per_byte
+                for scorer, found in scores.scores.items()
+            } | {
+                f"{scores.source}/{MODEL}_minus_{baseline}/bits_per_byte": difference
+                for baseline, difference in scores.differences.items()
+            }
+            for name, number in intervals.items():
+                numbers |= {name: number.value, f"{name}_low": number.low}
+                numbers |= {f"{name}_high": number.high}
+        return numbers
+
+    @property
+    def report(self) -> dict[str, int | float | str]:
+        """What a person, or a check, wants to know first."""
+        whole = self.of(ALL)
+        model = whole.scores[MODEL]
+        report: dict[str, int | float | str] = {
+            "bits_per_byte": round(model.bits_per_byte.value, 5),
+            "bits_per_byte_low": round(model.bits_per_byte.low, 5),
+            "bits_per_byte_high": round(model.bits_per_byte.high, 5),
+            "perplexity": round(model.perplexity, 3),
+        }
+        for baseline, difference in whole.differences.items():
+            report |= {
+                f"{baseline}_bits_per_byte": round(whole.scores[baseline].bits_per_byte.value, 5),
+                f"difference from {baseline}": round(difference.value, 5),
+                f"difference from {baseline}, low": round(difference.low, 5),
+                f"difference from {baseline}, high": round(difference.high, 5),
+            }
+        for scores in self.sources[1:]:
+            value = scores.scores[MODEL].bits_per_byte.value
+            report[f"bits per byte of {scores.source}"] = round(value, 5)
+        if self.plan:
+            report |= {
+                "predicted": round(self.plan.predicted.value, 5),
+                "realised": round(self.plan.realised, 5),
+                "inside the interval": str(self.plan.kept),
+            }
+        return report | {"documents": whole.num_documents, "bytes": whole.num_bytes}
+
 
 def score(sums: DocumentSums, source: str) -> SourceScores:
     """Every scorer of ``sums`` with its interval; the differences are paired by document."""

@@ -19,9 +19,10 @@ from tests.evaluation.test_scorecard import card
 
 TRAINING = TrainingRecord(
     architecture={"kind": "transformer", "d_model": 96, "tied": False},
+    settings={"batch_rows": 4, "muon_lr": 0.01},
     context_length=256,
     num_tokens=1_200_000,
-    split_tokens=12_000_000,
+    epochs=0.1,
     flops=1.2e13,
     seconds=112.4,
     hardware={"device": "cpu", "dtype": "bfloat16"},

@@ -1,8 +1,7 @@
 import numpy as np
-import pytest
 
 from evaluation.likelihood import packed_rows
-from evaluation.samples import Opening, openings, until_special
+from evaluation.samples import Opening, continued, openings
 from tests.evaluation.packed import END, documents, table
 
 VOCAB, CONTEXT = 50, 32
@@ -46,8 +45,16 @@ def test_a_prompt_never_runs_into_another_document():
     assert chosen(short) == []
 
 
-@pytest.mark.parametrize(
-    ("ids", "kept"), [([3, 4, END, 5, END], [3, 4]), ([3, 4], [3, 4]), ([END], []), ([], [])]
-)
-def test_a_continuation_ends_where_the_model_ended_its_text(ids, kept):
-    assert until_special(ids, BYTES) == kept
+def test_each_opening_goes_on_greedily_and_at_a_temperature():
+    picked = chosen()
+
+    def go_on(prompts, temperature):
+        return [[len(prompt), int(10 * (temperature or 0))] for prompt in prompts]
+
+    shown = list(continued(picked, go_on, temperature=0.8))
+    assert [one.opening for one in shown] == picked
+    assert all((one.greedy, one.sampled) == ((6, 0), (6, 8)) for one in shown)
+
+
+def test_a_split_of_short_documents_shows_nothing():
+    assert list(continued([], lambda prompts, temperature: 1 / 0, 0.8)) == []

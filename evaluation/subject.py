@@ -1,0 +1,91 @@
+"""The model under evaluation: its weights, and how they were made, as its checkpoint says."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import TypeAdapter
+
+from datalake.config import Refusal
+from evaluation.intervals import Interval
+from evaluation.model_card import TrainingRecord
+from evaluation.samples import Continue
+from evaluation.scorecard import PlanCheck
+from training import progress
+from training.checkpoint import Checkpoint
+from training.inference.sampling import generate_batch
+from training.models.language_model import LanguageModel, build
+from training.models.variants import ModelConfig
+from training.scaling.plan import Plan
+
+
+def load_model(checkpoint: Checkpoint, vocab_size: int) -> LanguageModel:
+    """The checkpoint's model in float32, on an accelerator where there is one.
+
+    Raises Refusal where the tokenizer is of another ``vocab_size``: it would be scored on the
+    wrong bytes.
+    """
+    config = TypeAdapter(ModelConfig).validate_python(checkpoint.manifest["config"]["model"])
+    if config.vocab_size != vocab_size:
+        raise Refusal(
+            f"tokenizer must have the model's {config.vocab_size} tokens, got {vocab_size}"
+        )
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    model = build(config).to(device)
+    model.load_state_dict(checkpoint.load("weights", device))
+    return model.float().eval()
+
+
+def continuing(
+    model: LanguageModel,
+    bytes_per_token: NDArray[np.integer],
+    *,
+    new_tokens: int,
+    top_p: float,
+    seed: int,
+) -> Continue:
+    """How ``model`` goes on after prompts, until a special token ends its text."""
+    special = frozenset(np.flatnonzero(bytes_per_token == 0).tolist())
+
+    def go_on(prompts: Sequence[Sequence[int]], temperature: float | None) -> list[tuple[int, ...]]:
+        found = generate_batch(
+            model, prompts, new_tokens, temperature or 0, None, top_p, seed, special
+        )
+        return [tuple(i for i in one.ids if i not in special) for one in found]
+
+    return go_on
+
+
+def read_plan(folder: str | Path) -> Plan:
+    """The plan that ``training_plan`` left in ``folder``."""
+    return Plan.model_validate_json((Path(folder) / "training_plan.json").read_bytes())
+
+
+def plan_check(plan: Plan, checkpoint: Checkpoint) -> PlanCheck:
+    """The loss that the plan promised, beside the one that training ended with."""
+    promised = plan.predicted
+    return PlanCheck(
+        predicted=Interval(value=promised.loss, low=promised.low, high=promised.high),
+        realised=float(checkpoint.manifest["loss"]),
+    )
+
+
+def training_record(checkpoint: Checkpoint, plan: Plan) -> TrainingRecord:
+    """How the weights came about, from the manifest and the metrics beside the checkpoint."""
+    says = checkpoint.manifest
+    curve = progress.read(checkpoint.path.parent / "metrics.jsonl")
+    settings = {k: v for k, v in says["config"].items() if k not in ("model", "optimizer")}
+    return TrainingRecord(
+        architecture=dict(says["config"]["model"]),
+        settings=settings | says["config"]["optimizer"],
+        context_length=says["config"]["model"]["context_length"],
+        num_tokens=says["tokens"],
+        epochs=plan.epochs,
+        flops=says["flops"],
+        seconds=says["seconds"],
+        hardware=says["hardware"],
+        curve_tokens=[line["tokens"] for line in curve],
+        curve_nats=[line["loss"] for line in curve],
+    )
