@@ -53,7 +53,7 @@ def _origins(lake: Lake, version: int, doc_ids: Iterable[str]) -> dict[str, Orig
     found: dict[str, Origin] = {}
     for batch in lake.batches("corpus", version, ("doc_id", "source", "title", "licence")):
         for row in batch.filter(pc.is_in(batch["doc_id"], wanted)).to_pylist():
-            found[row.pop("doc_id")] = Origin(**row)
+            found[row["doc_id"]] = Origin(row["source"], row["title"], row["licence"])
     if missing := missing - found.keys():
         raise Refusal(
             f"table corpus at version {version} must hold every held-out document, "
