@@ -61,6 +61,7 @@ def signals(workspace: Workspace, inputs: Inputs, config: SignalsConfig) -> Made
     from datalake import spark
 
     banding = Banding.of(config.minhash)
+    workspace.say(f"measuring, with MinHash in {banding.num_bands} x {banding.num_rows}")
     made = spark.map_files(
         workspace,
         "documents",
@@ -109,7 +110,9 @@ def duplicates(workspace: Workspace, inputs: Inputs, config: DuplicatesConfig) -
 
     Raises Refusal, with the count of every rule, where no document was kept.
     """
-    require_some_kept(*funnel.count_decisions(workspace, int(inputs["kept"])))
+    num_kept, reasons = funnel.count_decisions(workspace, int(inputs["kept"]))
+    require_some_kept(num_kept, reasons)
+    workspace.say(f"grouping {num_kept:,} documents by digest and band keys")
     made = write_duplicates(workspace, inputs, config.max_driver_edges)
     counts = funnel.count_duplicates(workspace, made.version)
     return _made(

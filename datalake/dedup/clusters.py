@@ -2,11 +2,10 @@
 
 Every group of documents with an equal key becomes a star to its smallest ``doc_id``: k documents
 make k - 1 edges, never k^2. Connected components of those stars are clusters. The same clusters
-come out of the driver (scipy, seconds for ten million edges) and of Spark (alternating large-star
-and small-star, Kiveris et al. 2014, for more edges than one machine holds).
+come out of the driver (scipy, two million edges a second) and of Spark (alternating large-star and
+small-star, Kiveris et al. 2014, for more edges than one machine holds).
 """
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,33 +17,26 @@ from datalake.workspace import Inputs, Workspace
 if TYPE_CHECKING:
     from datalake.spark import DataFrame
 
-MAX_DRIVER_EDGES = 10_000_000  # two ids of 32 bytes each: below a gigabyte
+MAX_DRIVER_EDGES = 2_000_000  # 150 MB of ids through a driver whose JVM has a gigabyte
 
 
 def write_duplicates(workspace: Workspace, inputs: Inputs, max_driver_edges: int) -> Commit:
     """Write ``duplicates``: one row for every document that ``kept`` keeps, with its survivor."""
     from datalake import spark
 
-    keyed = _kept(workspace, inputs, ("doc_id", "text_digest", "band_keys"))
-    clusters = components(star_edges(keyed), max_driver_edges)
-    described = _kept(
-        workspace, inputs, ("doc_id", "source", "num_bytes", "licence", "text_digest")
-    )
-    return spark.write(workspace, "duplicates", survivors(described, clusters), dict(inputs))
-
-
-def _kept(workspace: Workspace, inputs: Inputs, columns: Sequence[str]) -> "DataFrame":
-    """``columns`` of the signals of kept documents."""
-    from datalake import spark
-
-    return _sql(
+    kept = _sql(
         """
         SELECT signals.* FROM {signals} AS signals
         LEFT SEMI JOIN {kept} AS kept ON signals.doc_id = kept.doc_id AND kept.keep
         """,
-        signals=spark.read(workspace, "signals", int(inputs["signals"]), columns),
+        signals=spark.read(workspace, "signals", int(inputs["signals"]), _MEASURED),
         kept=spark.read(workspace, "kept", int(inputs["kept"]), ("doc_id", "keep")),
     )
+    clusters = components(star_edges(kept), max_driver_edges)
+    return spark.write(workspace, "duplicates", survivors(kept, clusters), dict(inputs))
+
+
+_MEASURED = ("doc_id", "source", "licence", "num_bytes", "text_digest", "band_keys")
 
 
 def star_edges(signals: "DataFrame") -> "DataFrame":

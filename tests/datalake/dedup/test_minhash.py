@@ -15,6 +15,7 @@ from datalake import spark
 from datalake.dedup.clusters import components, star_edges
 from datalake.dedup.minhash import Banding, BandsConfig, ThresholdConfig
 from datalake.filters.signals import measure
+from datalake.run import SignalsConfig
 from datalake.workspace import Workspace
 from tests.datalake.document_rows import documents
 from tests.datalake.filters.plain_signals import mix, plain_tokens, shingle_hash
@@ -153,6 +154,16 @@ def test_a_threshold_chooses_text_dedups_optimal_bands(
     config = ThresholdConfig(kind="threshold", threshold=threshold, num_perm=num_perm)
     banding = Banding.of(config)
     assert (banding.num_bands, banding.num_rows) == (bands, rows)
+
+
+def test_a_recipe_says_bands_or_a_threshold() -> None:
+    said = '{"minhash": {"kind": "threshold", "threshold": 0.7, "num_perm": 128}}'
+    assert SignalsConfig.model_validate_json(said).minhash == ThresholdConfig(
+        kind="threshold", threshold=0.7, num_perm=128
+    )
+    said = '{"minhash": {"kind": "bands", "num_bands": 20}}'
+    assert SignalsConfig.model_validate_json(said).minhash == BandsConfig(num_bands=20)
+    assert SignalsConfig().minhash == BandsConfig(num_bands=14, num_rows=8)
 
 
 def test_fourteen_bands_of_eight_find_what_fineweb_says() -> None:
