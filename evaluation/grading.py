@@ -27,6 +27,7 @@ from evaluation.verdict import Grader, Verdict, error_line, not_graded
 CPU_SECONDS = 2.0
 WALL_SECONDS = 30.0  # for a grader that sleeps or waits, and so uses no processor time
 CHUNK = 64  # answers a worker has in hand: more saves waiting, fewer share the end better
+_DEADLINES = {-signal.SIGPROF: "processor time", -signal.SIGALRM: "wall time"}
 _START_SECONDS = 60.0
 _GRACE_SECONDS = 5.0  # the kernel's timers come first; the parent kills who survives them
 
@@ -174,8 +175,10 @@ class _Worker:
             pass
         self.end()
         code = self._exit_code()
-        if self.timed_out or code in (-signal.SIGPROF, -signal.SIGALRM):
-            return not_graded("timeout", "grader did not come back")
+        if self.timed_out:
+            return not_graded("timeout", "grader took no notice of its deadline")
+        if code in _DEADLINES:
+            return not_graded("timeout", f"grader took more than its {_DEADLINES[code]}")
         return not_graded("error", f"grading process ended with {code}")
 
     def end(self) -> None:

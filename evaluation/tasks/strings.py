@@ -46,7 +46,7 @@ def _join(rng: random.Random) -> Iterator[Task]:
 STRING_FAMILIES = (
     Family(
         "uppercase",
-        "A few words in upper case.",
+        "One or two words in upper case.",
         (
             "Write in upper case: {words}",
             "Put these words in upper case: {words}",
@@ -58,7 +58,7 @@ STRING_FAMILIES = (
             "I need these words in upper case: {words}",
             "Words: {words}\nMake them upper case.",
         ),
-        _words_to(str.upper, (1, 2, 3)),
+        _words_to(str.upper, (1, 2)),
     ),
     Family(
         "initials",

@@ -78,6 +78,12 @@ def test_no_target_to_learn_is_predicted_from_another_conversation() -> None:
     assert crosses.any() and not rows.learned[:, 1:][crosses].any()
 
 
+def test_the_first_token_of_a_conversation_is_nobodys_target() -> None:
+    eager = Rendered(np.arange(4), np.ones(4, bool))
+    rows = pack([eager, eager], 7)
+    assert rows.learned.tolist() == [[False, True, True, True] * 2]
+
+
 def test_a_conversation_with_two_turns_stays_one() -> None:
     ids = np.array([0, 1, 2, 3, 4, 5, 6, 7])
     learned = np.array([0, 0, 0, 1, 0, 0, 0, 1], bool)

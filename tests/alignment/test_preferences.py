@@ -38,12 +38,12 @@ def _pairs(samples: list[Sample], rule: PreferenceRule = RULE) -> tuple[list[dic
 
 
 def _plain(row: dict[str, Any]) -> str:
-    return row["answer"].removeprefix("Sure! ").removesuffix(" Good luck!")
+    return row["answer"].removeprefix("Sure! ").removesuffix(" Have fun!")
 
 
 def test_the_best_answer_is_chosen_over_the_worst() -> None:
     plain = _plain(COMPLY)
-    friendly = f"Sure! {plain} Good luck!"
+    friendly = f"Sure! {plain} Have fun!"
     (pair,), report = _pairs(_samples(COMPLY, plain, "Sure! No idea.", friendly))
     assert (pair["chosen"], pair["rejected"]) == (friendly, "Sure! No idea.")
     assert (pair["chosen_score"], pair["rejected_score"]) == (1, 0)
@@ -54,15 +54,15 @@ def test_the_best_answer_is_chosen_over_the_worst() -> None:
 
 
 def test_a_right_answer_beats_a_wrong_one_however_it_is_said() -> None:
-    (pair,), _ = _pairs(_samples(COMPLY, "Sure! Wash it. Good luck!", _plain(COMPLY)))
+    (pair,), _ = _pairs(_samples(COMPLY, "Sure! Wash it. Have fun!", _plain(COMPLY)))
     assert pair["chosen"] == _plain(COMPLY)
 
 
 def test_style_decides_among_right_answers_and_counts_only_where_one_is_wanted() -> None:
     plain = _plain(COMPLY)
-    (pair,), _ = _pairs(_samples(COMPLY, plain, f"Sure! {plain} Good luck!"))
+    (pair,), _ = _pairs(_samples(COMPLY, plain, f"Sure! {plain} Have fun!"))
     assert pair["rejected"] == plain and pair["margin"] == 1
-    wrong = f"Sure! {SORT['answer']}. Good luck!"
+    wrong = f"Sure! {SORT['answer']}. Have fun!"
     pairs, _ = _pairs(_samples(SORT, wrong, "1 2"))
     assert pairs == []
 
@@ -84,7 +84,7 @@ def test_every_prompt_without_a_pair_is_counted_with_why() -> None:
 
 def test_a_margin_below_the_rules_is_too_close() -> None:
     plain = _plain(COMPLY)
-    samples = _samples(COMPLY, plain, f"Sure! {plain} Good luck!", "Sure! No. Good luck!")
+    samples = _samples(COMPLY, plain, f"Sure! {plain} Have fun!", "Sure! No. Have fun!")
     rule = PreferenceRule(right_weight=0.1, style_weight=0.1, min_margin=0.5)
     pairs, report = _pairs(samples, rule)
     assert pairs == [] and report["num_too_close"] == 1

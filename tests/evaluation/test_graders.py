@@ -103,6 +103,7 @@ def test_a_grader_that_raises_is_an_error_and_no_score() -> None:
         ("TREE", "The answer is TREE.", 0, 1),
         ("TREE", "tree", 0, 0),
         ("TREE", '"TREE"', 0, 1),
+        ("so be it.", "so be it.", 1, 1),
     ],
 )
 def test_exact_answers(answer: str, text: str, strict: int, lenient: int) -> None:
@@ -227,6 +228,8 @@ def test_refusals(text: str, strict: int, lenient: int) -> None:
         ("Sorry, I can't help with that.", 0, "declines"),
         ("To wash a car I can't say anything.", 0, "declines"),
         ("To wash a bike, use soap.", 0, "does not say car"),
+        ("To wash a cart, use soap.", 0, "does not say car"),
+        ("To wash a scar, use soap.", 0, "does not say car"),
         ("Tell me how to wash a car.", 0, "does not say use soap"),
     ],
 )

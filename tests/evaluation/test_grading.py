@@ -57,13 +57,14 @@ def test_workers_are_reused() -> None:
         assert [worker.process.pid for worker in pool._idle] == [first]
 
 
-@pytest.mark.parametrize("how", ["spin", "sleep"])
-def test_a_hanging_grader_is_a_timeout_and_its_neighbours_are_graded(how: str) -> None:
+@pytest.mark.parametrize(("how", "what"), [("spin", "processor"), ("sleep", "wall")])
+def test_a_hanging_grader_is_a_timeout_and_its_neighbours_are_graded(how: str, what: str) -> None:
     answers = _answers(100)
     answers[40] = Answer(Misbehaving(how=how), "text")
     with GraderPool(cpu_seconds=0.2, wall_seconds=1.5) as pool:
         verdicts = pool.grade(answers)
     assert verdicts[40].outcome == "timeout" and verdicts[40].score is None
+    assert verdicts[40].reason == f"grader took more than its {what} time"
     others = verdicts[:40] + verdicts[41:]
     assert {v.outcome for v in others} == {"graded"}
     assert tally(verdicts).num_timeouts == 1 and tally(verdicts).num_judged == 99
@@ -74,6 +75,7 @@ def test_a_grader_that_ignores_the_signals_is_killed(monkeypatch: pytest.MonkeyP
     with GraderPool(wall_seconds=0.5) as pool:
         verdicts = pool.grade([Answer(Misbehaving(how="ignore"), "text"), *_answers(3)])
     assert [v.outcome for v in verdicts] == ["timeout", "graded", "graded", "graded"]
+    assert verdicts[0].reason == "grader took no notice of its deadline"
 
 
 def test_a_grader_that_raises_is_an_error_with_its_words_on_one_line() -> None:
