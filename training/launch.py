@@ -9,6 +9,7 @@ Ray is started once per process and shared by all calls. Embedded, it writes bel
 start ends those, told by the files that they hold open for writing in a session nobody owns.
 """
 
+import atexit
 import contextlib
 import fcntl
 import logging
@@ -184,6 +185,7 @@ def _own_session(sessions: Path) -> Path:
     _held.append(lock)
     short = _SOCKET_FOLDER / f"tarn-ray-{folder.name}"
     short.symlink_to(folder.resolve())
+    atexit.register(short.unlink, missing_ok=True)
     return short
 
 

@@ -35,6 +35,7 @@ from training.schedule import OptimizerConfig, multiplier
 
 Loss = Callable[[LanguageModel, Tensor], Tensor]
 ALONE = DataParallel()
+EVALUATION_ROWS = 16  # of one forward pass, where training's own share is smaller
 
 
 class TrainConfig(Config):
@@ -174,7 +175,7 @@ def evaluate(
     chosen = chosen[ranks.rank :: ranks.world]
     num_bytes = torch.from_numpy(np.asarray(bytes_per_token, dtype=np.int64)).to(hardware.device)
     nats, total_bytes = 0.0, 0
-    size = config.micro_batch_rows or config.batch_rows
+    size = config.micro_batch_rows or max(config.batch_rows, EVALUATION_ROWS)
     for first in range(0, len(chosen), size):
         ids = rows.tokens[chosen[first : first + size]].astype(np.int64)
         tokens = torch.from_numpy(ids).to(hardware.device)

@@ -203,17 +203,18 @@ def scaling_runs(workspace: Workspace, inputs: Inputs, config: ScalingRunsConfig
     with tracking.open_run(
         workspace, "scaling_runs", params=config.model_dump(), inputs=inputs, folder=folder
     ) as run:
-        with sweep.followed(jobs, workspace.say):
-            launch.run(
-                sweep.train_all,
-                jobs,
-                "scaling_runs",
-                workspace,
-                workers=config.workers,
-                threads=config.threads,
-                retries=config.retries,
-            )
-        rows = sweep.table(jobs)
+        if len(sweep.results(jobs)) < len(jobs):
+            with sweep.followed(jobs, workspace.say):
+                launch.run(
+                    sweep.train_all,
+                    jobs,
+                    "scaling_runs",
+                    workspace,
+                    workers=config.workers,
+                    threads=config.threads,
+                    retries=config.retries,
+                )
+        rows = sweep.table(jobs, sweep.results(jobs))
         run.log_metrics({f"bits_per_byte/{row['run']}": row["loss"] for row in rows.to_pylist()})
     commit = workspace.lake.overwrite("scaling_runs", rows, inputs=inputs)
     flops = sum(rows["flops"].to_pylist())
@@ -270,7 +271,9 @@ def training_plan(workspace: Workspace, inputs: Inputs, config: TrainingPlanConf
     from training.scaling.fit import Law
     from training.scaling.plan import make_plan
 
-    law = Law.model_validate_json((Path(str(inputs["scaling_law"])) / "scaling_law.json").read_bytes())
+    law = Law.model_validate_json(
+        (Path(str(inputs["scaling_law"])) / "scaling_law.json").read_bytes()
+    )
     parts = workspace.lake.parts("tokens", int(inputs["tokens"]), {"split": "train"})
     num_tokens = sum(part.rows for part in parts) * config.model.context_length
     plan = make_plan(law, config, num_tokens)
@@ -310,7 +313,7 @@ def base_model(workspace: Workspace, inputs: Inputs, config: BaseModelConfig) ->
     from training import launch, progress, tracking
     from training.charts import loss_chart
     from training.job import Job, Text, work
-    from training.loop import TrainConfig
+    from training.loop import TrainConfig, finished
     from training.scaling.plan import Plan
 
     plan_file = Path(str(inputs["training_plan"])) / "training_plan.json"
@@ -338,16 +341,18 @@ def base_model(workspace: Workspace, inputs: Inputs, config: BaseModelConfig) ->
     ) as run:
         about = {"asset": "base_model", "inputs": dict(inputs), "mlflow_run_id": run.run_id}
         metrics = folder / "metrics.jsonl"
-        with run.follow(metrics, "base_model"):
-            result = launch.run(
-                work,
-                Job(config=train_config, text=text, folder=folder, about=about),
-                "base_model",
-                workspace,
-                workers=config.workers,
-                threads=config.threads,
-                retries=config.retries,
-            )
+        result = finished(folder)
+        if result is None:
+            with run.follow(metrics, "base_model"):
+                result = launch.run(
+                    work,
+                    Job(config=train_config, text=text, folder=folder, about=about),
+                    "base_model",
+                    workspace,
+                    workers=config.workers,
+                    threads=config.threads,
+                    retries=config.retries,
+                )
         plot = loss_chart(progress.read(metrics), plan, result.loss)
         predicted = plan.predicted
         run.log_metrics(

@@ -32,6 +32,7 @@ from training.schedule import OptimizerConfig
 
 if TYPE_CHECKING:
     from training.job import Job
+    from training.loop import TrainResult
 
 SAY_SECONDS = 5.0  # between two lines of progress
 REACH = 9.0  # the target may be this many times the top budget
@@ -143,7 +144,7 @@ def _small_run(config: ScalingRunsConfig, model: ModelConfig, flops: float) -> S
             f"{least:.3g}"
         )
     return SmallRunDesign(
-        name=f"d{model.d_model}-l{model.num_layers}-{flops:.2e}",
+        name=f"d{model.d_model}-l{model.num_layers}-{flops:.2e}".replace("+", ""),
         flops=flops,
         model=model,
         batch_rows=rows,
@@ -182,14 +183,18 @@ def _taken(folder: Path) -> Iterator[bool]:
         yield True
 
 
-def table(jobs: Sequence["Job"]) -> pa.Table:
-    """The rows of ``scaling_runs``, when every job is finished."""
+def results(jobs: Sequence["Job"]) -> list["TrainResult"]:
+    """What the jobs that are finished came to."""
     from training.loop import finished
 
+    return [result for job in jobs if (result := finished(job.folder))]
+
+
+def table(jobs: Sequence["Job"], results: Sequence["TrainResult"]) -> pa.Table:
+    """The rows of ``scaling_runs``."""
     rows = []
-    for job in jobs:
-        result, model = finished(job.folder), job.config.model
-        assert result is not None, job.folder
+    for job, result in zip(jobs, results, strict=True):
+        model = job.config.model
         rows.append(
             {
                 "run": job.folder.name,
