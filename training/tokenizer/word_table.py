@@ -1,6 +1,6 @@
 """Byte strings interned in an open-addressing table, for compiled loops that see each many times.
 
-A row is four unsigned 64-bit numbers. A word of up to seven bytes *is* its key (bytes and length
+A row is four unsigned 64-bit numbers. A word of up to seven bytes *is* its key (length and bytes
 packed into one number), so most look-ups compare one number and touch no text; a longer word's key
 is a hash with the top bit set, and its bytes are compared with those that the owner of the table
 keeps in ``text``.
@@ -13,7 +13,7 @@ import numpy as np
 from training.tokenizer.compiled import compiled, inlined
 
 KEY, PLACE, LENGTH, VALUE = range(4)  # bytes text[PLACE:PLACE + LENGTH]; VALUE is the owner's
-EMPTY = np.uint64(0)  # no word has this key: the length is in the top byte
+EMPTY = np.uint64(0)  # no word has this key: it begins with the length
 
 _HASHED = np.uint64(1 << 63)
 _BYTE = np.uint64(8)
@@ -42,7 +42,6 @@ def word_key(data, at, end):
         key = np.uint64(end - at)
         for i in range(at, end):
             key = key << _BYTE | np.uint64(data[i])
-        key = key << _BYTE * np.uint64(7 - (end - at))
     else:
         key = _FNV_OFFSET
         for i in range(at, end):
