@@ -40,14 +40,13 @@ def law_chart(law: Law, plan: Plan | None = None) -> str:
 
 def _draw_parabolas(axes: Any, law: Law) -> None:
     curves = law.iso_flops
-    budgets = zip(by_budget(law.runs), curves.budgets, curves.minima, strict=True)
-    for place, (group, flops, minimum) in enumerate(budgets):
+    for place, (group, flops) in enumerate(zip(by_budget(law.runs), curves.budgets, strict=True)):
         colour = _COLOURS[place % len(_COLOURS)]
         sizes = [run.num_params for run in group]
         axes.scatter(sizes, [run.loss for run in group], s=18, color=colour)
-        best = curves.best_params(flops)
+        best = curves.places[place]
         across = np.geomspace(min(*sizes, best), max(*sizes, best), _POINTS)
-        along = [minimum * curves.penalty(flops, n) for n in across]
+        along = [curves.curve(place, n) for n in across]
         axes.plot(across, along, color=colour, lw=1, label=f"{flops:.1e} FLOPs")
     axes.set(xscale="log", xlabel="parameters that multiply", ylabel="bits per byte")
     axes.set_title(f"N* ~ C^{curves.exponent:.2f}", fontsize=9)

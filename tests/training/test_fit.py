@@ -79,6 +79,16 @@ def test_a_minimum_beside_the_sizes_that_were_run_is_found() -> None:
     assert curves.minima[1] == pytest.approx(best(hoffmann, 3e11)[1], rel=5e-3)
 
 
+def test_each_parabola_runs_through_its_minimum_and_near_its_runs() -> None:
+    runs = table(hoffmann)
+    curves = iso_flops(runs)
+    for place, group in enumerate(by_budget(runs)):
+        found = curves.curve(place, curves.places[place])
+        assert found == pytest.approx(curves.minima[place])
+        for run in group:
+            assert curves.curve(place, run.num_params) == pytest.approx(run.loss, rel=0.01)
+
+
 def test_losses_that_do_not_curve_stand_for_themselves() -> None:
     runs = table(lambda n, d: 2 - 0.001 * math.log(n) ** 2)
     curves = iso_flops(runs)

@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from datalake.config import Refusal
 from datalake.schemas import TABLES
 from datalake.workspace import Inputs, Made, Workspace
 from training import checkpoint, run, tracking
@@ -296,6 +297,15 @@ def test_a_budget_becomes_a_base_model_by_way_of_a_sweep_a_law_and_a_plan(
     assert float(base.report["bits_per_byte"]) < min(row["loss"] for row in table)
     for made in (law, plan, base):
         assert all(len(plot) < 100_000 for plot in made.plots.values())
+
+
+def test_a_model_of_another_vocabulary_is_refused_before_any_worker_starts(
+    workspace: Workspace, inputs: Inputs
+) -> None:
+    other = MODEL.model_copy(update={"vocab_size": 301})
+    with pytest.raises(Refusal) as refusal:
+        Text.of(workspace, inputs, other)
+    assert str(refusal.value) == "model.vocab_size must be the tokenizer's 300, got 301"
 
 
 def _budget_and_size(name: str) -> tuple[float, int]:

@@ -51,12 +51,19 @@ class IsoFlops(Config):
     offset: float
     exponent: float  # N* ~ C^exponent
     budgets: tuple[float, ...] = Field(strict=False)  # FLOPs, ascending
-    minima: tuple[float, ...] = Field(strict=False)  # bits per byte at the bottom of each parabola
+    minima: tuple[float, ...] = Field(strict=False)  # bits per byte, the least at each budget
+    places: tuple[float, ...] = Field(strict=False)  # N of each minimum, near the sizes run
     noise: float  # standard deviation of log L around the parabolas
 
     def best_params(self, flops: float) -> float:
         """N*: the compute-optimal number of parameters that multiply."""
         return math.exp(self.offset + self.exponent * math.log(flops))
+
+    def curve(self, budget: int, num_params: float) -> float:
+        """The fitted loss of a model of ``num_params`` at one of ``budgets``."""
+        flops = self.budgets[budget]
+        bottom = self.minima[budget] / self.penalty(flops, self.places[budget])
+        return bottom * self.penalty(flops, num_params)
 
     def penalty(self, flops: float, num_params: float) -> float:
         """Factor on the loss, at least 1, for a model of another size than the best one."""
@@ -202,6 +209,7 @@ def iso_flops(runs: Sequence[SmallRun]) -> IsoFlops:
         best = [min(group, key=lambda run: run.loss) for group in budgets]
         offset = np.mean([math.log(b.num_params) for b in best] - 0.5 * log_c)
         curvature, exponent, minima = 0.0, 0.5, [b.loss for b in best]
+        places = [float(b.num_params) for b in best]
     else:
         exponent = -tilt / (2 * curvature)
         middle = -slope / (2 * curvature)
@@ -215,12 +223,14 @@ def iso_flops(runs: Sequence[SmallRun]) -> IsoFlops:
         minima = np.exp(
             heights + curvature * place**2 + (slope + tilt * c_of_budget) * place
         ).tolist()
+        places = np.exp(place + center_n).tolist()
     return IsoFlops(
         curvature=float(curvature),
         offset=float(offset),
         exponent=float(exponent),
         budgets=tuple(np.exp(log_c).tolist()),
         minima=tuple(minima),
+        places=tuple(places),
         noise=float(np.sqrt(np.sum((features @ solution - y) ** 2) / spare)),
     )
 
