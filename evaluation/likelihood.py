@@ -10,7 +10,9 @@ nothing but rounding.
 """
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -168,12 +170,16 @@ def sum_by_document(
 
 
 def model_nats(
-    model: "LanguageModel", tokens: NDArray[np.uint16], rows_per_batch: int
+    model: "LanguageModel",
+    tokens: NDArray[np.uint16],
+    rows_per_batch: int,
+    tell: Callable[[int], None] = lambda num_rows: None,
 ) -> NDArray[np.float32]:
     """Negative log-likelihood ``[rows, context]`` of the targets of ``tokens``, by ``model``.
 
     Single precision whatever the model was trained in: in half precision the sum of a document
-    moves in the third digit, which is where models of one family differ.
+    moves in the third digit, which is where models of one family differ. ``tell`` hears how many
+    rows are done.
     """
     import torch
 
@@ -181,14 +187,40 @@ def model_nats(
 
     device = next(model.parameters()).device
     nats = np.empty((tokens.shape[0], tokens.shape[1] - 1), np.float32)
+
+    def score(start: int) -> int:
+        stop = min(start + rows_per_batch, len(tokens))
+        batch = torch.from_numpy(tokens[start:stop].astype(np.int64)).to(device)
+        with torch.autocast(device.type, enabled=False):
+            nats[start:stop] = next_token_nats(model, batch).float().cpu().numpy()
+        return stop
+
     precision = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("highest")  # no TF32, which rounds to ten bits
     try:
-        with torch.autocast(device.type, enabled=False):
-            for start in range(0, len(tokens), rows_per_batch):
-                stop = start + rows_per_batch
-                batch = torch.from_numpy(tokens[start:stop].astype(np.int64)).to(device)
-                nats[start:stop] = next_token_nats(model, batch).float().cpu().numpy()
+        with one_thread_per_operator() as num_threads:
+            workers = num_threads if device.type == "cpu" else 1
+            with ThreadPoolExecutor(workers) as pool:
+                for done in pool.map(score, range(0, len(tokens), rows_per_batch)):
+                    tell(done)
     finally:
         torch.set_float32_matmul_precision(precision)
     return nats
+
+
+@contextmanager
+def one_thread_per_operator() -> Iterator[int]:
+    """Operators inside run on one thread each; gives the number of threads there were to share.
+
+    Batches that run side by side never wait for each other, where the threads of one operator
+    spin at every barrier: on a busy machine of two cores 64 rows took 2.0 s so, and 21 s with two
+    threads an operator (d_model 96, 4 layers, 256 tokens). And a sum keeps its order.
+    """
+    import torch
+
+    num_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield num_threads
+    finally:
+        torch.set_num_threads(num_threads)

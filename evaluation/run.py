@@ -72,7 +72,7 @@ def base_evaluation(workspace: Workspace, inputs: Inputs, config: EvaluationConf
     import numpy as np
 
     from evaluation import held_out, model_card, scorecard, subject
-    from evaluation.likelihood import sum_by_document
+    from evaluation.likelihood import model_nats, sum_by_document
     from training import tracking
     from training.checkpoint import load
     from training.tokenizer.bpe import Tokenizer
@@ -83,9 +83,11 @@ def base_evaluation(workspace: Workspace, inputs: Inputs, config: EvaluationConf
     model = subject.load_model(checkpoint, tokenizer.vocab_size)
     _check_prompts(config.prompts, model.config.context_length)
     text = held_out.read(workspace.lake, inputs)
+    rows = text.rows.tokens
+    tell = _teller(workspace.say, config.name, len(rows))
     nats = {
-        scorecard.MODEL: _model_nats(model, text.rows.tokens, config, workspace.say),
-        **_baseline_nats(workspace, inputs, text.rows.tokens, tokenizer.vocab_size),
+        scorecard.MODEL: model_nats(model, rows, config.rows_per_batch, tell),
+        **_baseline_nats(workspace, inputs, rows, tokenizer.vocab_size),
     }
     sums = sum_by_document(text.rows, nats, tokenizer.bytes_per_token)
     sources = np.array([text.sources[doc_id] for doc_id in sums.doc_ids.tolist()])
@@ -98,7 +100,7 @@ def base_evaluation(workspace: Workspace, inputs: Inputs, config: EvaluationConf
         tokenizer=folder_digest(Path(str(inputs["tokenizer"]))),
         num_params=sum(parameter.numel() for parameter in model.parameters()),
         inputs=_identities(inputs) | {"base_model": weights},
-        validation=scorecard.validation_of(sums, len(text.rows.tokens)),
+        validation=scorecard.validation_of(sums, len(rows)),
         sources=scored,
         unscored_sources=unscored,
         plan=None if plan is None else subject.plan_check(subject.read_plan(str(plan)), checkpoint),
@@ -209,23 +211,17 @@ def _check_prompts(prompts: PromptConfig, context_length: int) -> None:
         )
 
 
-def _model_nats(
-    model: "LanguageModel",
-    tokens: "NDArray[np.uint16]",
-    config: EvaluationConfig,
-    say: Callable[[str], None],
-) -> "NDArray[np.float32]":
-    import numpy as np
+def _teller(say: Callable[[str], None], name: str, num_rows: int) -> Callable[[int], None]:
+    """Says how many rows are scored, but not more often than a person can read."""
+    said = time.monotonic()
 
-    from evaluation.likelihood import model_nats
-
-    step, parts, said = 8 * config.rows_per_batch, [], time.monotonic()
-    for start in range(0, len(tokens), step):
-        parts.append(model_nats(model, tokens[start : start + step], config.rows_per_batch))
+    def tell(done: int) -> None:
+        nonlocal said
         if time.monotonic() > said + _SAY_SECONDS:
             said = time.monotonic()
-            say(f"{config.name}: {min(start + step, len(tokens)):,} of {len(tokens):,} rows scored")
-    return np.concatenate(parts)
+            say(f"{name}: {done:,} of {num_rows:,} rows scored")
+
+    return tell
 
 
 def _baseline_nats(

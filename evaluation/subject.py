@@ -10,6 +10,7 @@ from pydantic import TypeAdapter
 
 from datalake.config import Refusal
 from evaluation.intervals import Interval
+from evaluation.likelihood import one_thread_per_operator
 from evaluation.model_card import TrainingRecord
 from evaluation.samples import Continue
 from evaluation.scorecard import PlanCheck
@@ -50,9 +51,10 @@ def continuing(
     special = frozenset(np.flatnonzero(bytes_per_token == 0).tolist())
 
     def go_on(prompts: Sequence[Sequence[int]], temperature: float | None) -> list[tuple[int, ...]]:
-        found = generate_batch(
-            model, prompts, new_tokens, temperature or 0, None, top_p, seed, special
-        )
+        with one_thread_per_operator():
+            found = generate_batch(
+                model, prompts, new_tokens, temperature or 0, None, top_p, seed, special
+            )
         return [tuple(i for i in one.ids if i not in special) for one in found]
 
     return go_on

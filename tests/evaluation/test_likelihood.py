@@ -180,6 +180,31 @@ def test_scoring_is_in_single_precision_inside_autocast_too():
     assert (plain == inside).all()
 
 
+def test_scoring_gives_the_threads_back_and_tells_how_far_it_is():
+    rows, model = rows_of(documents(20, VOCAB)), small_model()
+    before, told = torch.get_num_threads(), []
+    torch.set_num_threads(3)
+    try:
+        model_nats(model, rows.tokens, 7, told.append)
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
+    assert told == [*range(7, len(rows.tokens), 7), len(rows.tokens)]
+
+
+def test_the_number_of_threads_changes_no_bit():
+    rows, model = rows_of(documents(40, VOCAB)), small_model()
+    before = torch.get_num_threads()
+    try:
+        found = []
+        for num_threads in (1, 4):
+            torch.set_num_threads(num_threads)
+            found.append(model_nats(model, rows.tokens, 3))
+    finally:
+        torch.set_num_threads(before)
+    assert (found[0] == found[1]).all()
+
+
 def test_two_models_keep_their_order_whatever_the_batch_size():
     rows = rows_of(documents(40, VOCAB))
     gaps = []
