@@ -1,5 +1,6 @@
 """What tests of every room share: a workspace of their own, and one Spark session a process."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,9 @@ from datalake.workspace import Workspace
 # A deadline measures the machine, and a compiled loop's first example waits for its compilation.
 settings.register_profile("tarn", deadline=None)
 settings.load_profile("tarn")
+
+# Without an accelerator Triton's kernels run in its interpreter; read when triton is imported.
+os.environ.setdefault("TRITON_INTERPRET", "0" if Path("/dev/nvidiactl").exists() else "1")
 
 
 @pytest.fixture

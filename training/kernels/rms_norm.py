@@ -88,7 +88,7 @@ def kernel_forward(x: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
 
 def kernel_backward(dy: Tensor, y: Tensor, rstd: Tensor, dtype: torch.dtype) -> Tensor:
     """As ``twin_backward``; one program a row."""
-    dy = dy.contiguous()
+    dy, y = dy.contiguous(), y.contiguous()
     d = dy.shape[-1]
     dx = torch.empty_like(dy, dtype=dtype)
     _backward[(rstd.numel(),)](dy, y, rstd, dx, d, block=triton.next_power_of_2(d))

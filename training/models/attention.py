@@ -11,12 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from training.kernels.rms_norm import rms_norm
-from training.models.norms import compute_dtype
-from training.models.positions import rotate
+from training.kernels.heads import split_heads
 from training.models.state import KeyValueCache
 from training.models.variants import TransformerConfig
-
 
 SHORT = 512  # longest time whose time x time probabilities are kept on a processor
 
@@ -25,7 +22,7 @@ class Attention(nn.Module):
     """[batch, time, d_model] -> the same, each position reading itself and earlier ones.
 
     ``value_embedding`` [batch, time, d_kv], where the layer has one, is mixed into the values with
-    two learned weights. ``turns`` are the rotary angles of the positions (``positions.rotate``).
+    two learned weights. ``turns`` are the rotations of the positions (``split_heads``).
     With a ``cache`` the sequences continue what it holds, at ``positions`` [batch, time].
     """
 
@@ -47,12 +44,14 @@ class Attention(nn.Module):
         positions: Tensor | None = None,
         cache: KeyValueCache | None = None,
     ) -> Tensor:
-        q = self._place(self.query(x), turns)
-        k = self._place(self.key(x), turns)
-        v = self.value(x)
+        config = self.config
+        weight = torch.cat((self.query.weight, self.key.weight, self.value.weight))
+        q, k, v = split_heads(
+            F.linear(x, weight), turns, config.num_heads, config.num_kv_heads, config.qk_norm
+        )
         if value_embedding is not None:
-            v = (self.value_mix[0] * v + self.value_mix[1] * value_embedding).to(q.dtype)
-        v = v.unflatten(-1, (-1, self.config.d_head)).transpose(1, 2)
+            embedded = value_embedding.unflatten(-1, (-1, config.d_head)).transpose(1, 2)
+            v = (self.value_mix[0] * v + self.value_mix[1] * embedded).to(q.dtype)
         if cache is None:
             mixed = causal_attention(q, k, v, self.config.window)
         else:
@@ -61,15 +60,6 @@ class Attention(nn.Module):
             seen = visible(positions, key_positions, self.config.window)
             mixed = masked_attention(q, keys, values, seen)
         return self.out(mixed.transpose(1, 2).flatten(2))
-
-    def _place(self, heads: Tensor, turns: Tensor | None) -> Tensor:
-        """[batch, time, heads x d_head] -> [batch, heads, time, d_head], normed and turned."""
-        heads = heads.unflatten(-1, (-1, self.config.d_head))
-        if self.config.qk_norm:
-            heads = rms_norm(heads, compute_dtype(heads))
-        if turns is not None:
-            heads = rotate(heads, turns)
-        return heads.transpose(1, 2)
 
 
 def causal_attention(q: Tensor, k: Tensor, v: Tensor, window: int | None = None) -> Tensor:

@@ -61,7 +61,11 @@ class LanguageModel(nn.Module):
         return self.embedding.weight if self.config.tied else self.head.weight
 
     def forward(self, tokens: Tensor, state: DecodingState | None = None) -> Tensor:
-        return F.linear(self.hidden(tokens, state), self.head_weight)
+        return self.logits(self.hidden(tokens, state))
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """[..., vocab] of states [..., d_model]."""
+        return F.linear(hidden, self.head_weight)
 
     def hidden(self, tokens: Tensor, state: DecodingState | None = None) -> Tensor:
         """States [batch, time, d_model] that the head reads; ``state`` goes on by these tokens.

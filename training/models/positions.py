@@ -9,17 +9,12 @@ from training.models.variants import ModelConfig
 def rotary_table(config: ModelConfig) -> Tensor:
     """Unit numbers [context_length, d_head / 2]: position p turns pair i by p theta^(-2i / d_head).
 
-    Su et al. 2021, arXiv:2104.09864. Neighbouring channels are a pair, as in the paper.
+    Su et al. 2021, arXiv:2104.09864. Neighbouring channels are a pair, as in the paper;
+    ``kernels/heads.py`` multiplies by them.
     """
     pairs = torch.arange(0, config.d_head, 2, dtype=torch.float64) / config.d_head
     angles = torch.outer(_positions(config), config.rope_theta**-pairs)
     return torch.polar(torch.ones_like(angles), angles).to(torch.complex64)
-
-
-def rotate(x: Tensor, turns: Tensor) -> Tensor:
-    """``x`` [batch, time, heads, d_head] turned by ``turns`` [time or batch x time, d_head / 2]."""
-    pairs = torch.view_as_complex(x.float().unflatten(-1, (-1, 2)))
-    return torch.view_as_real(pairs * turns.unsqueeze(-2)).flatten(-2).to(x.dtype)
 
 
 def sinusoidal_table(config: ModelConfig) -> Tensor:

@@ -12,6 +12,7 @@ from pydantic import Field, PositiveInt, model_validator
 from datalake.config import Config, Refusal
 
 MAX_VOCAB_SIZE = 2**16  # token rows are stored as uint16
+ROPE_THETA = 10_000.0  # Su et al. 2021, arXiv:2104.09864, section 3.2.2
 
 
 class TransformerConfig(Config):
@@ -41,7 +42,7 @@ class TransformerConfig(Config):
     norm_place: Literal["pre", "post"] = "pre"
     activation: Literal["relu2", "swiglu", "gelu"] = "relu2"  # So et al. 2021, arXiv:2109.08668
     positions: Literal["rope", "sinusoidal", "none"] = "rope"  # Su et al. 2021, arXiv:2104.09864
-    rope_theta: float = Field(default=10_000.0, gt=1)  # the same paper, section 3.2.2
+    rope_theta: float = Field(default=ROPE_THETA, gt=1)
     window: PositiveInt | None = None  # keys a query sees, itself included; None sees them all
     # Untied is worth 1.11x at 124M parameters (modded-nanogpt); with 16k vocabularies and d_model
     # 512-768 tied was better by 1.02-1.07x (marin).
@@ -66,11 +67,9 @@ class TransformerConfig(Config):
                 "num_heads must be a multiple of num_kv_heads, "
                 f"got {self.num_heads} and {self.num_kv_heads}"
             )
-        if self.positions == "rope" and self.d_head % 2:
-            raise Refusal(f"d_model / num_heads must be even for rope, got {self.d_head}")
-        if self.positions == "sinusoidal" and self.d_model % 2:
-            raise Refusal(f"d_model must be even for sinusoidal positions, got {self.d_model}")
-        if self.positions != "rope" and "rope_theta" in self.model_fields_set:
+        if self.d_head % 2:  # channels go in pairs through rotations and kernels
+            raise Refusal(f"d_model / num_heads must be even, got {self.d_head}")
+        if self.positions != "rope" and self.rope_theta != ROPE_THETA:
             raise Refusal(
                 f"rope_theta must be left out where positions is not rope, got {self.rope_theta}"
             )
@@ -110,7 +109,7 @@ class TransformerConfig(Config):
         }
         if d_model % self.d_head:
             raise Refusal(f"d_model must be a multiple of d_head {self.d_head}, got {d_model}")
-        return TransformerConfig(**(self.model_dump(exclude_unset=True) | changes))
+        return TransformerConfig(**(self.model_dump() | changes))
 
 
 ModelConfig = TransformerConfig  # a second kind makes this a union discriminated by ``kind``

@@ -1,0 +1,70 @@
+import subprocess
+import sys
+
+import pytest
+from pydantic import ValidationError
+
+from datalake.config import Refusal
+from tests.training.models.random_weights import SMALL, VARIANTS, small_config
+from training.models.variants import TransformerConfig
+
+
+@pytest.mark.parametrize("variant", VARIANTS.values(), ids=VARIANTS.keys())
+def test_a_config_round_trips_through_json(variant: dict) -> None:
+    config = small_config(**variant)
+    assert (
+        TransformerConfig.model_validate_json(config.model_dump_json(exclude_unset=True)) == config
+    )
+
+
+def test_what_is_not_said_follows_from_the_sizes() -> None:
+    config = small_config()
+    assert (config.num_kv_heads, config.d_ff, config.d_head, config.span) == (4, 128, 8, 24)
+
+
+def test_odd_layers_have_value_embeddings() -> None:
+    assert [small_config().has_value_embedding(layer) for layer in range(4)] == [0, 1, 0, 1]
+    assert not small_config(value_embeddings=False).has_value_embedding(1)
+
+
+def test_resizing_keeps_head_width_and_proportions() -> None:
+    config = small_config(num_kv_heads=2, activation="swiglu", d_ff=88).resized(64, num_layers=5)
+    assert (config.d_model, config.num_layers, config.num_heads) == (64, 5, 8)
+    assert (config.num_kv_heads, config.d_ff, config.d_head) == (4, 176, 8)
+    assert config.activation == "swiglu"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"num_heads": 5}, "d_model must be a multiple of num_heads, got 32 and 5"),
+        ({"num_kv_heads": 3}, "num_heads must be a multiple of num_kv_heads, got 4 and 3"),
+        ({"num_heads": 32}, "d_model / num_heads must be even, got 1"),
+        ({"window": 25}, "window must be at most context_length, got 25 and 24"),
+        (
+            {"positions": "none", "rope_theta": 500.0},
+            "rope_theta must be left out where positions is not rope, got 500.0",
+        ),
+        ({"vocab_size": 65_537}, "Input should be less than or equal to 65536"),
+        ({"d_model": 0}, "Input should be greater than 0"),
+        ({"softcap": 15}, "Extra inputs are not permitted"),
+        ({"activation": "relu"}, "Input should be 'relu2', 'swiglu' or 'gelu'"),
+    ],
+)
+def test_settings_that_cannot_be_built_are_refused(changes: dict, message: str) -> None:
+    with pytest.raises(ValidationError) as refusal:
+        TransformerConfig(**{**SMALL, **changes})
+    assert message in str(refusal.value)
+
+
+def test_a_width_that_splits_heads_is_refused() -> None:
+    with pytest.raises(Refusal, match="d_model must be a multiple of d_head 8, got 20"):
+        small_config().resized(20)
+
+
+def test_a_config_loads_without_torch() -> None:
+    code = (
+        "import sys; import training.models.variants, training.models.accounting, "
+        "training.schedule; assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
