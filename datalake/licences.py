@@ -7,8 +7,8 @@ licence that the index does not know is not allowed.
 
 import re
 from collections.abc import Iterable
-from email.message import Message
 from functools import cache
+from importlib.metadata import PackageMetadata
 from typing import Any
 
 from license_expression import (
@@ -107,16 +107,17 @@ def spdx(text: str) -> str | None:
     return None
 
 
-def from_metadata(metadata: Message) -> str | None:
+def from_metadata(metadata: PackageMetadata) -> str | None:
     """Licence of a Python distribution, from its core metadata; None if it does not say.
 
     License-Expression comes first (PEP 639), then a License field of one line, the classifiers,
     and the first line of a License field that holds the whole text. Several classifiers are read
     as AND: they do not say that a user may choose.
     """
-    if (said := metadata.get("License-Expression")) is not None:
-        return spdx(said)
-    lines = [line for line in (metadata.get("License") or "").splitlines() if line.strip()]
+    if (said := metadata.get_all("License-Expression")) is not None:
+        return spdx(said[0])
+    free_text = "\n".join(metadata.get_all("License") or [])
+    lines = [line for line in free_text.splitlines() if line.strip()]
     if len(lines) == 1 and (found := spdx(lines[0])) is not None:
         return found
     return _from_classifiers(metadata.get_all("Classifier") or []) or (

@@ -1,0 +1,371 @@
+"""WARC archives (ISO 28500): written one gzip member a record, read back record by record.
+
+One member a record means that a record can be read alone by its offset and length. A damaged
+member costs that record: reading goes on at the next one, and the damage is reported by file and
+offset.
+"""
+
+import glob
+import gzip
+import io
+import os
+import uuid
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import takewhile
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO, Literal, Self
+from urllib.parse import urlsplit
+
+from fastwarc.warc import ArchiveIterator, WarcRecord, WarcRecordType
+from pydantic import Field
+from resiliparse.parse.encoding import detect_mime
+
+from datalake.config import Config, Refusal
+from datalake.sources.content_coding import CodingError, dechunk, decode
+from datalake.sources.fetch import Response
+from datalake.sources.record import payload_digest
+from datalake.sources.report import Report
+from datalake.sources.urls import canonical
+
+HTML_TYPES = frozenset(("text/html", "application/xhtml+xml"))
+
+_MARKS = (  # how a compressed record starts; a file is of one kind throughout
+    b"\x1f\x8b\x08",  # gzip
+    b"\x28\xb5\x2f\xfd",  # Zstandard
+    b"\x04\x22\x4d\x18",  # LZ4
+    b"WARC/1.",  # not compressed
+)
+_CHANGED_HEADERS = ("content-encoding", "transfer-encoding", "content-length")
+_HEADER_BYTES = 64 << 10  # of HTTP, on top of a body
+_STEP = 1 << 20
+_NO_LIMIT = 1 << 40
+
+
+class WarcFilesConfig(Config):
+    """Archives that somebody else wrote, or that arrive one by one in a folder."""
+
+    kind: Literal["warc_files"] = "warc_files"
+    files: str  # a path with wildcards, such as /data/crawl/*.warc.gz
+    licence: str | None = None  # SPDX expression, where one holds for every page
+    max_bytes: int = Field(5 << 20, gt=0)  # of a page; Common Crawl's own cut since 2025
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Capture:
+    """One response that an archive holds: what was fetched, when, and where it lies."""
+
+    url: str  # canonical
+    status: int
+    content_type: str | None
+    payload: bytes  # decoded
+    truncated: str | None
+    fetched_at: datetime
+    archive: str
+    offset: int
+    length: int  # bytes in the archive, compressed as they are
+
+
+class WarcWriter:
+    """Writes exchanges to a new archive, which has its name only when it is complete."""
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self.path = folder / f"{name}.warc.gz"
+        self._draft = folder / f".draft-{uuid.uuid4().hex}.warc.gz"
+
+    def __enter__(self) -> Self:
+        self._file: BinaryIO = self._draft.open("wb")
+        self._info_id = _new_urn()
+        headers = {"Content-Type": "application/warc-fields", "WARC-Filename": self.path.name}
+        info = b"software: Tarn\r\nformat: WARC File Format 1.1\r\nrobots: obey\r\n"
+        self._write(WarcRecordType.warcinfo, self._info_id, datetime.now(UTC), headers, info)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        with self._file as file:
+            file.flush()
+            os.fsync(file.fileno())
+        if kind is None:
+            self._draft.replace(self.path)
+        else:
+            self._draft.unlink()
+
+    def write(self, response: Response) -> Capture:
+        """Write request and response; returns the response with its place."""
+        request_id, response_id = _new_urn(), _new_urn()
+        common = {"WARC-Target-URI": response.url, "WARC-Warcinfo-ID": self._info_id}
+        self._write(
+            WarcRecordType.request,
+            request_id,
+            response.fetched_at,
+            common
+            | {
+                "WARC-Concurrent-To": response_id,
+                "Content-Type": "application/http; msgtype=request",
+            },
+            _request_block(response),
+        )
+        headers = common | {
+            "WARC-Concurrent-To": request_id,
+            "WARC-Payload-Digest": payload_digest(response.body),
+            "Content-Type": "application/http; msgtype=response",
+        }
+        if response.truncated:
+            headers["WARC-Truncated"] = response.truncated
+        block = _response_block(response)
+        kind = WarcRecordType.response
+        offset, length = self._write(kind, response_id, response.fetched_at, headers, block)
+        return Capture(
+            url=response.url,
+            status=response.status,
+            content_type=response.header("Content-Type"),
+            payload=response.body,
+            truncated=response.truncated,
+            fetched_at=response.fetched_at,
+            archive=str(self.path),
+            offset=offset,
+            length=length,
+        )
+
+    def _write(
+        self, kind: WarcRecordType, urn: str, when: datetime, headers: dict[str, str], block: bytes
+    ) -> tuple[int, int]:
+        record = WarcRecord()
+        record.init_headers(kind, record_urn=urn.encode())
+        record.record_date = when
+        for name, value in headers.items():
+            record.headers.set(name, value)
+        record.set_bytes_content(block)
+        plain = io.BytesIO()
+        record.write(plain)
+        member = gzip.compress(plain.getvalue(), compresslevel=6, mtime=0)
+        offset = self._file.tell()
+        self._file.write(member)
+        return offset, len(member)
+
+
+def archives(config: WarcFilesConfig) -> list[Path]:
+    """The files that ``config`` names, newest first, so that the first capture of a URL wins.
+
+    Raises Refusal where the folder is missing or no file matches.
+    """
+    *parts, name = Path(config.files).expanduser().absolute().parts
+    fixed = list(takewhile(lambda part: not glob.has_magic(part), parts))
+    folder = Path(*fixed)
+    if not folder.is_dir():
+        raise Refusal(f"files must lie in a folder that exists, got {config.files}")
+    below = "/".join([*parts[len(fixed) :], name])
+    paths = [path for path in folder.glob(below) if path.is_file()]
+    if not paths:
+        raise Refusal(f"files must match at least one WARC file, got {config.files}")
+    paths.sort()
+    return sorted(paths, key=_first_date, reverse=True)
+
+
+def read_captures(path: Path, max_bytes: int, report: Report) -> Iterator[Capture]:
+    """Responses of status 200 with HTML in the archive ``path``, in its order.
+
+    What is left out, and what is damaged, is counted in ``report`` with file and offset.
+    """
+    for record, offset, length in _records(path, max_bytes, report):
+        try:
+            found = _capture(record, path, max_bytes, offset, length)
+        except (CodingError, ValueError) as error:
+            report.damage(f"{path}: record at byte {offset}: {error}")
+            continue
+        if isinstance(found, str):
+            report.skip(found)
+        else:
+            yield found
+
+
+def read_record(archive: str, offset: int, length: int) -> bytes:
+    """Decoded payload of the one record at ``offset``: what a raw row with that place holds."""
+    with Path(archive).open("rb") as file:
+        file.seek(offset)
+        data = file.read(length)
+    for record in ArchiveIterator(io.BytesIO(data), parse_http=False, quirks_mode=True):
+        opened = _open(record, _NO_LIMIT)
+        return decode(opened.payload, opened.coding, _NO_LIMIT)[0]
+    raise Refusal(f"{archive} must hold a record at byte {offset}, got none")
+
+
+@dataclass(slots=True)
+class _Opened:
+    """A response record after its HTTP headers were read; the payload is still coded."""
+
+    url: str
+    fetched_at: datetime | None
+    status: int | None
+    content_type: str | None
+    coding: str
+    payload: bytes
+    truncated: str | None
+
+
+def _records(path: Path, max_bytes: int, report: Report) -> Iterator[tuple[_Opened, int, int]]:
+    """Every response record with its offset and length, as far as the file can be read."""
+    size = path.stat().st_size
+    start: int | None = 0
+    while start is not None and start < size:
+        broken = start
+        whole: tuple[_Opened | None, int, int] | None = None  # last record, offset, block length
+        try:
+            with path.open("rb") as file:
+                file.seek(start)
+                for record in ArchiveIterator(file, parse_http=False, quirks_mode=True):
+                    broken = record.stream_pos
+                    if whole and whole[0]:
+                        yield whole[0], whole[1], broken - whole[1]
+                    whole = None
+                    block_bytes = record.content_length
+                    is_response = record.record_type == WarcRecordType.response
+                    opened = _open(record, max_bytes) if is_response else None
+                    record.consume()
+                    if (missing := record.content_length - record.reader.tell()) > 0:
+                        raise OSError(f"ends {missing} bytes too early")
+                    whole = opened, broken, block_bytes
+            if whole and whole[0]:
+                yield whole[0], whole[1], size - whole[1]
+            return
+        except OSError as error:
+            if whole:  # it is the record after it that cannot be read
+                broken = _end(path, whole[1], whole[2])
+                if whole[0]:
+                    yield whole[0], whole[1], broken - whole[1]
+            start = _next_record(path, broken + 1)
+            after = "nothing can be read after it" if start is None else f"next is at {start}"
+            report.damage(f"{path}: record at byte {broken}: {error}; {after}")
+
+
+def _open(record: WarcRecord, max_bytes: int) -> _Opened:
+    """Read ``record`` as far as ``max_bytes`` of its payload."""
+    if record.is_http:
+        record.parse_http(auto_decode="none", quirks_mode=True, strict_mode=False)
+    headers = record.http_headers if record.is_http_parsed else None
+    payload = record.reader.read(min(record.content_length, max_bytes))
+    chunked = headers and "chunked" in (headers.get("Transfer-Encoding") or "").lower()
+    cut = "length" if record.content_length > max_bytes else None
+    return _Opened(
+        url=(record.headers.get("WARC-Target-URI") or "").strip("<> "),
+        fetched_at=record.record_date or (record.http_date if headers else None),
+        status=headers.status_code if headers else None,
+        content_type=headers.get("Content-Type") if headers else None,
+        coding=(headers.get("Content-Encoding") or "") if headers else "",
+        payload=dechunk(payload) if chunked else payload,
+        truncated=record.headers.get("WARC-Truncated") or cut,
+    )
+
+
+def _capture(
+    opened: _Opened, path: Path, max_bytes: int, offset: int, length: int
+) -> Capture | str:
+    """The capture of a page, or why the record holds none. Raises ValueError, CodingError."""
+    if opened.status != 200:
+        return f"status {opened.status}" if opened.status else "no HTTP response"
+    media_type = (opened.content_type or "").split(";")[0].strip().lower()
+    if media_type and media_type not in HTML_TYPES:
+        return f"type {media_type}"
+    url = canonical(opened.url)
+    if url is None:
+        return "not a web address"
+    if opened.coding and opened.truncated:
+        return "cut while compressed"
+    payload, cut = decode(opened.payload, opened.coding, max_bytes)
+    if not media_type and detect_mime(payload) != "text/html":
+        return "no type"
+    modified = datetime.fromtimestamp(path.stat().st_mtime, UTC)
+    return Capture(
+        url=url,
+        status=opened.status,
+        content_type=opened.content_type,
+        payload=payload,
+        truncated=opened.truncated or ("length" if cut else None),
+        fetched_at=opened.fetched_at or modified,
+        archive=str(path),
+        offset=offset,
+        length=length,
+    )
+
+
+def _end(path: Path, offset: int, block_bytes: int) -> int:
+    """Where the whole record at ``offset`` ends."""
+    with path.open("rb") as file:
+        file.seek(offset)
+        head = file.read(_HEADER_BYTES)
+        if head.startswith(b"WARC/1."):
+            headers = head.find(b"\r\n\r\n") + 4
+            return offset + headers + block_bytes + len(b"\r\n\r\n")
+        if head.startswith(b"\x1f\x8b"):
+            stream = zlib.decompressobj(31)
+            end = offset
+            while head and not stream.eof:
+                stream.decompress(head)
+                end += len(head)
+                head = file.read(_STEP)
+            return end - len(stream.unused_data)
+    return _next_record(path, offset + 1) or path.stat().st_size
+
+
+def _next_record(path: Path, start: int) -> int | None:
+    """Where the first record at or after ``start`` seems to begin, judged by its first bytes."""
+    with path.open("rb") as file:
+        head = file.read(8)
+        mark = next((mark for mark in _MARKS if head.startswith(mark)), b"WARC/1.")
+        file.seek(start)
+        position, window = start, b""
+        while block := file.read(_STEP):
+            window += block
+            if (found := window.find(mark)) >= 0:
+                return position + found
+            kept = len(mark) - 1
+            position += len(window) - kept
+            window = window[-kept:]
+    return None
+
+
+def _first_date(path: Path) -> datetime:
+    try:
+        with path.open("rb") as file:
+            for record in ArchiveIterator(file, parse_http=False, quirks_mode=True):
+                return record.record_date or datetime.min.replace(tzinfo=UTC)
+    except OSError:
+        pass  # a file that cannot be read is reported when it is read
+    return datetime.min.replace(tzinfo=UTC)
+
+
+def _new_urn() -> str:
+    return f"<urn:uuid:{uuid.uuid4()}>"
+
+
+def _request_block(response: Response) -> bytes:
+    parts = urlsplit(response.url)
+    target = parts.path + (f"?{parts.query}" if parts.query else "")
+    lines = [f"GET {target} HTTP/1.1", *(f"{k}: {v}" for k, v in response.request_headers)]
+    return _block(lines, b"")
+
+
+def _response_block(response: Response) -> bytes:
+    """The response as stored: decoded, so the headers of its coding are set aside.
+
+    Their names get the prefix that Common Crawl gives them.
+    """
+    lines = [f"HTTP/1.1 {response.status} {response.phrase}"]
+    for name, value in response.headers:
+        prefix = "X-Crawler-" if name.lower() in _CHANGED_HEADERS else ""
+        lines.append(f"{prefix}{name}: {value}")
+    lines.append(f"Content-Length: {len(response.body)}")
+    return _block(lines, response.body)
+
+
+def _block(lines: list[str], body: bytes) -> bytes:
+    head = "\r\n".join(line.replace("\r", " ").replace("\n", " ") for line in lines)
+    return head.encode("utf-8", "replace") + b"\r\n\r\n" + body
