@@ -8,18 +8,24 @@ from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
+import pyarrow.compute as pc
 from pydantic import Field
 
-from datalake import card, charts, funnel
+from datalake import card, charts, extraction, funnel, ingestion
 from datalake import corpus as corpora
 from datalake.config import Config
 from datalake.dedup.clusters import MAX_DRIVER_EDGES, write_duplicates
 from datalake.dedup.minhash import Banding, BandsConfig, MinHashConfig
 from datalake.filters.rules import KeptConfig, decide, require_some_kept
 from datalake.filters.signals import INPUT_COLUMNS, measure
+from datalake.ingestion import CodeConfig, WebConfig
 from datalake.mixture import MixtureConfig
 from datalake.tables import Commit
 from datalake.workspace import Inputs, Made, Workspace
+
+
+class DocumentsConfig(Config):
+    """Nothing is left to decide: the options of extraction are the best of those measured."""
 
 
 class SignalsConfig(Config):
@@ -49,11 +55,40 @@ class DataCardConfig(Config):
 class Settings(Config):
     """The datalake's section of a recipe: one part a stage."""
 
+    web: WebConfig
+    code: CodeConfig
+    documents: DocumentsConfig = DocumentsConfig()
     signals: SignalsConfig = SignalsConfig()
     kept: KeptConfig
     duplicates: DuplicatesConfig = DuplicatesConfig()
     corpus: CorpusConfig
     data_card: DataCardConfig = DataCardConfig()
+
+
+def raw_web(workspace: Workspace, inputs: Inputs, config: WebConfig) -> Made:
+    """Fetch pages into WARC archives and the table that points into them."""
+    found = ingestion.ingest_web(workspace, config)
+    return _made(found.commit, found.report.as_dict())
+
+
+def raw_code(workspace: Workspace, inputs: Inputs, config: CodeConfig) -> Made:
+    """Read source files of installed packages, each with its licence."""
+    found = ingestion.ingest_code(workspace, config)
+    return _made(found.commit, found.report.as_dict())
+
+
+def documents(workspace: Workspace, inputs: Inputs, config: DocumentsConfig) -> Made:
+    """Extract the text of every record."""
+    made = extraction.extract(workspace, inputs)
+    rows = workspace.lake.read("documents", made.version, ["source", "encoding", "num_bytes"])
+    report: dict[str, int | float | str] = {"bytes of text": pc.sum(rows["num_bytes"]).as_py()}
+    for counted in pc.value_counts(rows["source"].combine_chunks()).to_pylist():
+        report[f"documents from {counted['values']}"] = counted["counts"]
+    report["without text"] = pc.sum(pc.equal(rows["num_bytes"], 0)).as_py()
+    for counted in pc.value_counts(rows["encoding"].combine_chunks()).to_pylist():
+        if counted["values"].startswith(extraction.UNREADABLE):
+            report[counted["values"]] = counted["counts"]
+    return _made(made, report)
 
 
 def signals(workspace: Workspace, inputs: Inputs, config: SignalsConfig) -> Made:

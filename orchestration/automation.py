@@ -2,9 +2,10 @@
 
 import dagster as dg
 
+from datalake.ingestion import INBOX, inbox
+from datalake.workspace import Workspace
 from orchestration import resources
 
-INBOX = "inbox"  # folder below the home: WARC files dropped here are ingested
 EVERYTHING = "everything"
 
 
@@ -21,6 +22,11 @@ def daily_refresh() -> dg.ScheduleDefinition:
     )
 
 
+def waiting(workspace: Workspace) -> str:
+    """Names and sizes of the archives in the inbox, one a line: what an ingestion would read."""
+    return "\n".join(f"{path.name}:{path.stat().st_size}" for path in inbox(workspace))
+
+
 @dg.sensor(
     job_name=EVERYTHING,
     minimum_interval_seconds=30,
@@ -28,17 +34,15 @@ def daily_refresh() -> dg.ScheduleDefinition:
     description="New WARC files in $TARN_HOME/inbox are ingested, and what hangs on them.",
 )
 def warc_inbox(context: dg.SensorEvaluationContext) -> dg.SensorResult:
-    """One run for all files that came since the last look; a file still growing waits."""
-    folder = resources.workspace().folder(INBOX)
-    found = {
-        f"{path.name}:{path.stat().st_size}"
-        for pattern in ("*.warc", "*.warc.gz")
-        for path in folder.glob(pattern)
-    }
+    """One run for all files that came since the last look; a file that grew counts as new."""
+    workspace = resources.workspace()
+    found = set(waiting(workspace).split("\n")) - {""}
     seen = set((context.cursor or "").split("\n")) - {""}
-    cursor = "\n".join(sorted(found))
+    cursor = waiting(workspace)
     new = sorted(found - seen)
     if not new:
-        return dg.SensorResult(skip_reason=f"no new WARC file in {folder}", cursor=cursor)
+        return dg.SensorResult(
+            skip_reason=f"no new WARC file in {workspace.folder(INBOX)}", cursor=cursor
+        )
     request = dg.RunRequest(run_key=cursor, tags={"tarn/inbox": ", ".join(new)[:200]})
     return dg.SensorResult(run_requests=[request], cursor=cursor)

@@ -38,11 +38,12 @@ class NestingError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """What a page says. ``licence`` is what it says of itself, as an SPDX expression."""
+    """What a page says. ``language`` and ``licence`` (SPDX) are what it says of itself."""
 
     title: str
     text: str
     encoding: str
+    language: str | None
     licence: str | None
 
 
@@ -63,7 +64,13 @@ def read_page(payload: bytes, content_type: str | None) -> Page:
     )
     text = without_addresses(normalise(text))
     text = "\n".join(line.rstrip(" \t") for line in text.split("\n"))
-    return Page(_title(tree), _BLANK_LINES.sub("\n\n", text).strip(), encoding, _licence(tree))
+    return Page(
+        title=_title(tree),
+        text=_BLANK_LINES.sub("\n\n", text).strip(),
+        encoding=encoding,
+        language=next((e.getattr("lang") for e in select(tree, "html[lang]")), None),
+        licence=_licence(tree),
+    )
 
 
 def parse_page(payload: bytes, content_type: str | None) -> tuple[HTMLTree, str]:

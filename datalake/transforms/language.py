@@ -1,5 +1,6 @@
 """Which language a document is in: of prose by its letters, of code by its file name."""
 
+import math
 import re
 
 from resiliparse.parse.lang import detect_fast
@@ -7,13 +8,19 @@ from resiliparse.parse.lang import detect_fast
 UNKNOWN = "unknown"
 
 _SAMPLE = 20_000  # characters; the detector counts n-grams, which are settled long before
-# One script, one language: the detector answers "unknown" for short texts in these.
-_SCRIPTS = (
-    (re.compile("[\u3040-\u30ff]"), "ja"),  # kana; before Han, which Japanese has too
-    (re.compile("[\uac00-\ud7af]"), "ko"),
-    (re.compile("[\u4e00-\u9fff]"), "zh"),
-    (re.compile("[\u0e00-\u0e7f]"), "th"),
-)
+_NUM_GUESSES = 5
+# A declared language wins over a better guess whose rank is this close. On the pages of Python's
+# documentation, "en" was behind another language on 72 of 826, by up to 5 % on 66 of these; on
+# short German, Italian, Spanish and Danish texts it is 7 to 13 % behind.
+_CLOSE_CALL = 1.05
+# One script, one language: the detector says "unknown" to short texts in these, and takes tables
+# of numbers for them.
+_SCRIPTS = {
+    "ja": re.compile("[\u3040-\u30ff]"),  # kana; before Han, which Japanese has too
+    "ko": re.compile("[\uac00-\ud7af]"),
+    "zh": re.compile("[\u4e00-\u9fff]"),
+    "th": re.compile("[\u0e00-\u0e7f]"),
+}
 _SCRIPT_SHARE = 0.3  # of the letters
 _BY_EXTENSION = {
     "c": "c",
@@ -48,17 +55,26 @@ _BY_EXTENSION = {
 }
 
 
-def of_prose(text: str) -> str:
-    """ISO 639-1 code of the language of ``text``, or ``unknown``."""
+def of_prose(text: str, declared: str | None = None) -> str:
+    """ISO 639-1 code of the language of ``text``, or ``unknown``.
+
+    ``declared`` is what the page says of itself, such as ``en-GB``. Many pages keep the language
+    of their template, so it decides only where the letters leave it open.
+    """
     sample = text[:_SAMPLE]
-    language, _ = detect_fast(sample)
-    if language != UNKNOWN:
-        return language
-    letters = sum(character.isalpha() for character in sample)
-    for script, spoken in _SCRIPTS:
+    declared = (declared or "").split("-")[0].split("_")[0].strip().lower()
+    for language, script in _SCRIPTS.items():
+        letters = sum(map(str.isalpha, sample)) if script.search(sample) else 0
         if letters and len(script.findall(sample)) >= _SCRIPT_SHARE * letters:
-            return spoken
-    return UNKNOWN
+            return language
+    guesses = dict(detect_fast(sample, n_results=_NUM_GUESSES))
+    possible = {g: rank for g, rank in guesses.items() if g not in (*_SCRIPTS, UNKNOWN)}
+    if not possible:
+        return UNKNOWN
+    best = min(possible, key=lambda guess: possible[guess])
+    if possible.get(declared, math.inf) <= _CLOSE_CALL * possible[best]:
+        return declared
+    return best
 
 
 def of_code(path: str) -> str:

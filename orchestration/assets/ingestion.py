@@ -1,5 +1,7 @@
 """Ingestion: the bytes as they came, with where, when and under which licence."""
 
+from datalake.sources.packages import installed_versions
+from orchestration.automation import waiting
 from orchestration.step import Step
 
 STEPS = (
@@ -9,6 +11,7 @@ STEPS = (
         build="datalake.run:raw_web",
         section=lambda recipe: recipe.datalake.web,
         kinds=("python", "deltalake"),
+        watched=lambda recipe, workspace: waiting(workspace),
         says="Pages fetched politely over HTTP into WARC files, one row a response.",
     ),
     Step(
@@ -17,6 +20,7 @@ STEPS = (
         build="datalake.run:raw_code",
         section=lambda recipe: recipe.datalake.code,
         kinds=("python", "deltalake"),
+        watched=lambda recipe, workspace: installed_versions(recipe.datalake.code),
         says="Source files of installed packages, with version, path and SPDX licence.",
     ),
 )

@@ -1,0 +1,71 @@
+"""Recipes: found by name or path, laid over one another, refused in one line."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from datalake.config import Refusal
+from orchestration.recipe import RECIPES, find_recipe, load_recipe
+
+
+def write(folder: Path, text: str) -> str:
+    path = folder / "mine.yaml"
+    path.write_text(text)
+    return str(path)
+
+
+@pytest.mark.parametrize("path", sorted(RECIPES.glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_recipe_that_comes_with_tarn_is_valid(path: Path) -> None:
+    assert load_recipe(path.stem).name == path.stem
+
+
+def test_a_recipe_that_extends_another_differs_only_where_it_speaks(tmp_path: Path) -> None:
+    path = write(tmp_path, "extends: tiny\nname: mine\ntraining: {tokenizer: {vocab_size: 777}}")
+    mine, tiny = load_recipe(path), load_recipe("tiny")
+    assert mine.training.tokenizer.vocab_size == 777
+    assert mine.datalake == tiny.datalake
+    assert mine.training.tokens == tiny.training.tokens
+
+
+def test_a_number_may_be_written_as_people_write_budgets(tmp_path: Path) -> None:
+    text = "extends: tiny\ntraining: {training_plan: {budget_flops: 3e12}}"
+    plan = load_recipe(write(tmp_path, text)).training.training_plan
+    assert plan.budget_flops == 3e12
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "extends: tiny\ntraining: {tokenizer: {vocab_sise: 7}}",
+            r"mine.yaml: training.tokenizer.vocab_sise must be a known key; "
+            r"did you mean vocab_size\?",
+        ),
+        (
+            "extends: tiny\ntraining: {tokenizer: {vocab_size: many}}",
+            r"mine.yaml: training.tokenizer.vocab_size must satisfy: .*integer, got 'many'",
+        ),
+        (
+            "extends: tiny\ntraining: {tokenizer: {vocab_size: '8192'}}",
+            r"training.tokenizer.vocab_size must satisfy: .*integer, got '8192'",
+        ),
+        ("name: mine", r"mine.yaml: datalake must be given, got nothing"),
+        ("- a\n- b", r"mine.yaml must hold a section per room, got list"),
+        ("a: [", r"mine.yaml must be YAML in UTF-8, got "),
+        ("extends: tinny", r"recipe must be one of .*tiny.*, got tinny; did you mean tiny\?"),
+    ],
+)
+def test_a_wrong_recipe_is_refused_in_one_line(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(Refusal, match=message) as refused:
+        load_recipe(write(tmp_path, text))
+    assert "\n" not in str(refused.value)
+
+
+def test_a_missing_file_is_named() -> None:
+    with pytest.raises(Refusal, match=r"recipe no/such.yaml must be a file, got nothing there"):
+        find_recipe("no/such.yaml")
+
+
+def test_recipes_are_plain_yaml_for_other_tools() -> None:
+    assert isinstance(yaml.safe_load((RECIPES / "tiny.yaml").read_text()), dict)
