@@ -213,7 +213,7 @@ class _Run:
         if chosen != hardware.report()["dtype"]:
             hardware = probe(chosen)
         model = build(config.model, config.seed).to(hardware.device)
-        optimizer = Optimizer(model, config.optimizer)
+        optimizer = Optimizer(model, config.optimizer, hardware.dtype)
         if found:
             model.load_state_dict(found.load("weights", hardware.device))
             optimizer.load_state_dict(found.load("optimizer", hardware.device))

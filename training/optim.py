@@ -25,15 +25,17 @@ class Optimizer:
     """Updates a model's parameters in place, by their role (``LanguageModel.roles``).
 
     ``step(multiplier)`` scales every rate by the schedule's value; parameters without a gradient
-    stay as they are.
+    stay as they are. ``dtype`` is that of Muon's products: bfloat16 suffices where it is native.
     """
 
-    def __init__(self, model: LanguageModel, config: OptimizerConfig) -> None:
+    def __init__(
+        self, model: LanguageModel, config: OptimizerConfig, dtype: torch.dtype = torch.float32
+    ) -> None:
         by_role: dict[str, dict[str, nn.Parameter]] = {}
         for name, parameter, role in model.roles():
             by_role.setdefault(role, {})[name] = parameter
         self.config = config
-        self.muon = Muon(by_role.pop("matrix", {}), config.momentum)
+        self.muon = Muon(by_role.pop("matrix", {}), config.momentum, dtype)
         rates = {"head": config.adam_lr, "vector": config.adam_lr, "table": config.table_lr}
         self.adam = torch.optim.AdamW(
             [
@@ -71,31 +73,42 @@ class Optimizer:
 class Muon:
     """Momentum, orthogonalised: one batched product per shape of matrix."""
 
-    def __init__(self, parameters: dict[str, nn.Parameter], momentum: float) -> None:
+    def __init__(
+        self, parameters: dict[str, nn.Parameter], momentum: float, dtype: torch.dtype
+    ) -> None:
         self.parameters = parameters
         self.momentum = momentum
+        self.dtype = dtype
         self.moments = {name: torch.zeros_like(p) for name, p in parameters.items()}
 
     @torch.no_grad()
     def step(self, lr: float) -> None:
         """w <- w - lr sqrt(max(1, rows / columns)) orthogonal(Nesterov momentum).
 
-        The factor makes the step's size per output the same for tall matrices (Jordan et al.).
+        The factor gives every output channel of a tall matrix as long a step (Jordan et al.).
         """
         live = [name for name, p in self.parameters.items() if p.grad is not None]
-        live.sort(key=lambda name: (self.parameters[name].shape, name))
-        for shape, names in itertools.groupby(live, key=lambda name: self.parameters[name].shape):
-            group = list(names)
-            weights: list[Tensor] = [self.parameters[name] for name in group]
-            moments = [self.moments[name] for name in group]
-            gradients = [w.grad for w in weights if w.grad is not None]
-            torch._foreach_lerp_(moments, gradients, 1 - self.momentum)
-            ahead = torch._foreach_lerp(gradients, moments, self.momentum)
-            updates = orthogonalize(torch.stack(ahead)).unbind()
-            rate = lr * max(1, shape[0] / shape[1]) ** 0.5
-            torch._foreach_add_(
-                weights, [u.to(w.dtype) for u, w in zip(updates, weights, strict=True)], alpha=-rate
-            )
+        live.sort(key=lambda name: (self._long_and_short(name), name))
+        for _, names in itertools.groupby(live, key=self._long_and_short):
+            self._step_together(list(names), lr)
+
+    def _step_together(self, names: list[str], lr: float) -> None:
+        """Update matrices of one shape; a tall one is as its transpose."""
+        weights: list[Tensor] = [self.parameters[name] for name in names]
+        moments = [self.moments[name] for name in names]
+        gradients = [w.grad for w in weights if w.grad is not None]
+        torch._foreach_lerp_(moments, gradients, 1 - self.momentum)
+        ahead = torch._foreach_lerp(gradients, moments, self.momentum)
+        wide = [m.mT if m.shape[0] > m.shape[1] else m for m in ahead]
+        updates = orthogonalize(torch.stack(wide), self.dtype).to(wide[0].dtype).unbind()
+        for weight, update in zip(weights, updates, strict=True):
+            rows, columns = weight.shape
+            rate = lr * max(1, rows / columns) ** 0.5
+            weight.sub_(update.mT if rows > columns else update, alpha=rate)
+
+    def _long_and_short(self, name: str) -> tuple[int, int]:
+        rows, columns = self.parameters[name].shape
+        return max(rows, columns), min(rows, columns)
 
     def state_dict(self) -> dict[str, Tensor]:
         return dict(self.moments)
@@ -105,17 +118,15 @@ class Muon:
             moment.copy_(moments[name])
 
 
-def orthogonalize(matrices: Tensor, dtype: torch.dtype = torch.bfloat16) -> Tensor:
-    """Each of ``matrices`` [..., rows, columns] with its singular values carried to about 1.
+def orthogonalize(matrices: Tensor, dtype: torch.dtype) -> Tensor:
+    """Each of ``matrices`` [count, rows, columns] with its singular values carried to about 1.
 
-    Newton-Schulz steps in ``dtype``; the singular vectors stay.
+    Newton-Schulz steps in ``dtype``, cheapest for no more rows than columns; the singular vectors
+    stay.
     """
     x = matrices.to(dtype)
-    tall = x.shape[-2] > x.shape[-1]
-    if tall:
-        x = x.mT
     x = x / x.norm(dim=(-2, -1), keepdim=True).clamp_min(1e-7)
     for _ in range(NUM_STEPS):
-        gram = x @ x.mT
+        gram = torch.bmm(x, x.mT)
         x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=B, alpha=C), x, beta=A)
-    return x.mT if tall else x
+    return x

@@ -119,7 +119,7 @@ def test_roles_name_each_parameter_once() -> None:
 
 def test_a_tied_table_is_trained_as_the_head_that_it_is() -> None:
     model = build(small_config(tied=True))
-    assert dict((name, role) for name, _, role in model.roles())["embedding.weight"] == "head"
+    assert {name: role for name, _, role in model.roles()}["embedding.weight"] == "head"
 
 
 def test_more_tokens_than_the_context_are_refused() -> None:
