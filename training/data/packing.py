@@ -20,7 +20,7 @@ import pyarrow as pa
 
 from datalake.config import Refusal
 
-ROWS_PER_BATCH = 4096  # 2 MB of tokens at a context of 256
+TOKENS_PER_BATCH = 1 << 20  # 2 MB
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -93,7 +93,7 @@ def pack(
     split: str,
     context_length: int,
     end_of_text: int,
-    rows_per_batch: int = ROWS_PER_BATCH,
+    tokens_per_batch: int = TOKENS_PER_BATCH,
 ) -> Iterator[pa.RecordBatch]:
     """Rows of the table ``tokens``: the documents in ``order`` (int ``[documents]``), packed.
 
@@ -104,6 +104,7 @@ def pack(
     begins = np.concatenate([[0], np.cumsum(lengths)])  # of each in the stream, and where that ends
     num_rows = -(-(int(begins[-1]) - 1) // context_length)
     names = pa.array(documents.doc_ids[order], pa.string())
+    rows_per_batch = max(1, tokens_per_batch // context_length)
     for first in range(0, num_rows, rows_per_batch):
         rows = np.arange(first, min(first + rows_per_batch, num_rows))
         at, stop = first * context_length, (int(rows[-1]) + 1) * context_length + 1
