@@ -115,7 +115,10 @@ def packed_rows(batches: Iterable[pa.RecordBatch], split: str) -> PackedRows:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DocumentSums:
-    """Sums over the scored targets of each document; entry ``i`` of every array is one document."""
+    """Sums over the scored targets of each document; entry ``i`` of every array is one document.
+
+    In order of ``doc_ids``, so that equal documents meet equal draws of a bootstrap.
+    """
 
     doc_ids: NDArray[np.str_]
     num_tokens: NDArray[np.int64]
@@ -161,11 +164,14 @@ def sum_by_document(
     has_score = num_tokens > 0
     if not has_score.any():
         raise Refusal(f"targets must hold a scored token, got {scored.size} of zero bytes each")
+    doc_ids = np.array(rows.doc_ids)
+    order = np.argsort(doc_ids)
+    order = order[has_score[order]]
     return DocumentSums(
-        doc_ids=np.array(rows.doc_ids)[has_score],
-        num_tokens=num_tokens[has_score].astype(np.int64),
-        num_bytes=per_document(num_bytes[scored])[has_score].astype(np.int64),
-        nats={name: per_document(of_one[scored])[has_score] for name, of_one in nats.items()},
+        doc_ids=doc_ids[order],
+        num_tokens=num_tokens[order].astype(np.int64),
+        num_bytes=per_document(num_bytes[scored])[order].astype(np.int64),
+        nats={name: per_document(of_one[scored])[order] for name, of_one in nats.items()},
     )
 
 

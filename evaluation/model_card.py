@@ -69,10 +69,10 @@ def model_card_page(
     card: Scorecard,
     training: TrainingRecord,
     data: Sequence[SourceData],
-    versions: Mapping[str, int | str],
+    versions: Mapping[str, str],
     purpose: str | None,
 ) -> str:
-    """The card as one self-contained HTML document. ``versions`` names every input of the data."""
+    """The card as one self-contained HTML document. ``versions`` names every table behind it."""
     parts = [
         Html(f"<h1>{html(card.name)}</h1>"),
         paragraph(*_lead(card, training), look="lead"),
@@ -250,7 +250,7 @@ def _continued(sample: Sample, how: str, continuation: str) -> Html:
     )
 
 
-def _data(data: Sequence[SourceData], versions: Mapping[str, int | str]) -> Iterator[Html]:
+def _data(data: Sequence[SourceData], versions: Mapping[str, str]) -> Iterator[Html]:
     yield table(
         "The corpus, before it was split",
         ("Source", "Documents", "Bytes", "Languages", "Licences, by bytes"),
@@ -271,7 +271,7 @@ def _data(data: Sequence[SourceData], versions: Mapping[str, int | str]) -> Iter
         ],
     )
     yield Html("<h3>Versions</h3>")
-    yield facts([(k, f"version {v}" if isinstance(v, int) else v) for k, v in versions.items()])
+    yield facts(versions.items())
 
 
 def _build(card: Scorecard, training: TrainingRecord) -> Iterator[Html]:

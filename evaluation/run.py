@@ -178,8 +178,9 @@ def model_card(workspace: Workspace, inputs: Inputs, config: ModelCardConfig) ->
     card = card.model_copy(update={"plan": subject.plan_check(plan, checkpoint)})
     training = subject.training_record(checkpoint, plan)
     data = card_of.read_data_card(str(inputs["data_card"]))
-    origins = card.inputs | {"data_card": Path(str(inputs["data_card"])).name}
-    page = card_of.model_card_page(card, training, data, origins, config.purpose)
+    tables = {name: made for name, made in card.inputs.items() if isinstance(made, int)}
+    versions = subject.data_versions(workspace.lake, tables)
+    page = card_of.model_card_page(card, training, data, versions, config.purpose)
     limits = list(card_of.limits(card, training, data))
 
     def write(draft: Path) -> None:

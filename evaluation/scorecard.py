@@ -193,9 +193,7 @@ def score_sources(
 def validation_of(sums: DocumentSums, num_rows: int) -> Validation:
     """What was scored; the digest covers each document's identity and scored length."""
     digest = hashlib.sha256()
-    for doc_id, num_bytes in sorted(
-        zip(sums.doc_ids.tolist(), sums.num_bytes.tolist(), strict=True)
-    ):
+    for doc_id, num_bytes in zip(sums.doc_ids.tolist(), sums.num_bytes.tolist(), strict=True):
         digest.update(f"{doc_id} {num_bytes}\n".encode())
     return Validation(
         digest=digest.hexdigest(),
@@ -216,7 +214,7 @@ def write(folder: Path, card: Scorecard, sums: DocumentSums, sources: NDArray[np
         "num_bytes": sums.num_bytes,
         **{f"nats/{scorer}": nats for scorer, nats in sums.nats.items()},
     }
-    pq.write_table(pa.table(columns).sort_by("doc_id"), folder / _DOCUMENTS, compression="zstd")
+    pq.write_table(pa.table(columns), folder / _DOCUMENTS, compression="zstd")
 
 
 def read(folder: str | Path) -> tuple[Scorecard, DocumentSums, NDArray[np.str_]]:

@@ -1,6 +1,7 @@
 """The model under evaluation: its weights, and how they were made, as its checkpoint says."""
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
 from datalake.config import Refusal
+from datalake.tables import Lake
 from evaluation.intervals import Interval
 from evaluation.likelihood import one_thread_per_operator
 from evaluation.model_card import TrainingRecord
@@ -72,6 +74,22 @@ def plan_check(plan: Plan, checkpoint: Checkpoint) -> PlanCheck:
         predicted=Interval(value=promised.loss, low=promised.low, high=promised.high),
         realised=float(checkpoint.manifest["loss"]),
     )
+
+
+def data_versions(lake: Lake, tables: Mapping[str, int]) -> dict[str, str]:
+    """Every table behind ``tables``, and at which versions, as the commits say what they read."""
+    found: dict[str, set[int]] = {}
+    open_ends = list(tables.items())
+    while open_ends:
+        table, version = open_ends.pop()
+        if version in found.setdefault(table, set()):
+            continue
+        found[table].add(version)
+        for commit in lake.history(table):
+            if commit["version"] == version:
+                read = json.loads(commit.get("inputs", "{}"))
+                open_ends += [(key, made) for key, made in read.items() if isinstance(made, int)]
+    return {t: f"version {', '.join(map(str, sorted(found[t])))}" for t in sorted(found)}
 
 
 def training_record(checkpoint: Checkpoint, plan: Plan) -> TrainingRecord:

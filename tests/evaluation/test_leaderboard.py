@@ -31,6 +31,15 @@ def test_the_better_model_comes_first_and_the_baseline_counts_once():
     assert [standing.source for standing in board.standings] == [ALL, "code", "web"]
 
 
+def test_a_model_alone_has_the_intervals_of_its_scorecard():
+    found = evaluation()
+    for standing in rank([found]).standings:
+        scores = found[0].of(standing.source).scores
+        for place in standing.places:
+            scorer = "bigram" if place.baseline else "model"
+            assert place.bits_per_byte == scores[scorer].bits_per_byte
+
+
 def test_the_order_of_evaluations_changes_nothing():
     given = [evaluation(f"m{i}", seed=i, gain=0.1 * i, noise=0.1) for i in range(4)]
     assert rank(given).standings == rank(given[::-1]).standings

@@ -102,6 +102,17 @@ def test_every_target_counts_for_the_document_it_belongs_to():
         assert num_bytes == BYTES[kept].sum()
 
 
+def test_documents_come_in_order_of_their_ids_wherever_they_stand():
+    texts = documents(30, VOCAB)
+    rows = rows_of(texts)
+    renamed = dataclasses.replace(rows, doc_ids=tuple(reversed(rows.doc_ids)))
+    one, other = (
+        sum_by_document(each, {"uniform": uniform(rows)}, BYTES) for each in (rows, renamed)
+    )
+    assert other.doc_ids.tolist() == sorted(other.doc_ids.tolist()) == one.doc_ids.tolist()
+    assert (other.num_bytes == one.num_bytes[::-1]).all()
+
+
 def test_a_document_cut_by_a_row_counts_once():
     texts = [np.array([END, *range(1, 3 * CONTEXT)], np.uint16)]
     rows = rows_of(texts)

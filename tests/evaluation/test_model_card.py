@@ -67,7 +67,9 @@ def plan(realised: float) -> PlanCheck:
 
 
 def page_of(found: Scorecard, purpose: str | None = None) -> str:
-    return model_card_page(found, TRAINING, DATA, {"corpus": 4, "tokens": 3}, purpose)
+    return model_card_page(
+        found, TRAINING, DATA, {"corpus": "version 4", "tokens": "version 3"}, purpose
+    )
 
 
 def test_the_card_holds_every_score_with_its_interval():

@@ -71,12 +71,11 @@ def test_a_scorecard_reads_back_as_it_was_written(tmp_path):
         assert (sums_again.nats[name] == nats).all()
 
 
-def test_equal_findings_are_equal_bytes_whatever_the_order_of_documents(tmp_path):
+def test_equal_findings_are_equal_bytes(tmp_path):
     found, sources = sums()
-    order = np.random.default_rng(1).permutation(len(sources))
-    for name, places in (("one", np.arange(len(sources))), ("other", order)):
+    for name in ("one", "other"):
         (tmp_path / name).mkdir()
-        scorecard.write(tmp_path / name, card(), found.only(places), sources[places])
+        scorecard.write(tmp_path / name, card(), found, sources)
     files = sorted(path.name for path in (tmp_path / "one").iterdir())
     assert files == ["documents.parquet", "evaluation.json"]
     for file in files:
@@ -85,8 +84,8 @@ def test_equal_findings_are_equal_bytes_whatever_the_order_of_documents(tmp_path
 
 def test_the_validation_digest_says_whether_the_same_text_was_scored():
     found, _ = sums()
-    shuffled = found.only(np.random.default_rng(1).permutation(len(found.doc_ids)))
-    assert validation_of(found, 10).digest == validation_of(shuffled, 10).digest
+    other_model, _ = sums(gain=0.9)
+    assert validation_of(found, 10).digest == validation_of(other_model, 10).digest
     longer = dataclasses.replace(found, num_bytes=found.num_bytes + 1)
     assert validation_of(found, 10).digest != validation_of(longer, 10).digest
 
