@@ -6,7 +6,7 @@ STEPS = (
     Step(
         key="base_evaluation",
         group="evaluation",
-        inputs=("base_model", "tokens", "tokenizer", "corpus"),
+        inputs=("base_model", "training_plan", "tokens", "tokenizer", "corpus"),
         build="evaluation.run:base_evaluation",
         section=lambda recipe: recipe.evaluation.base_evaluation,
         kinds=("pytorch", "mlflow"),
