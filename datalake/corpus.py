@@ -46,8 +46,7 @@ class Survivors:
         """Rows of ``corpus`` for those of a batch of ``documents`` that survive."""
         ids = np.array(documents["doc_id"].to_pylist(), dtype="S32")
         places = np.searchsorted(self.doc_ids, ids)
-        places = np.minimum(places, len(self.doc_ids) - 1)
-        stays = self.doc_ids[places] == ids
+        stays = np.searchsorted(self.doc_ids, ids, side="right") > places
         rows = documents.filter(pa.array(stays))
         clusters = pa.array(self.clusters[places[stays]].astype("U32").tolist(), pa.string())
         weights = pa.array([self.weights[s] for s in rows["source"].to_pylist()], pa.float64())

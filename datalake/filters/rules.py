@@ -46,6 +46,7 @@ class Rule(Config):
     signal: str
     at_least: float | None = None
     at_most: float | None = None
+    only_for: tuple[str, ...] = ()  # languages, all where empty
     not_for: tuple[str, ...] = ()  # languages that it lets pass
 
     @model_validator(mode="after")
@@ -67,9 +68,15 @@ class Rule(Config):
             fails |= values < self.at_least
         if self.at_most is not None:
             fails |= values > self.at_most
+        if self.only_for:
+            fails &= _is_one_of(signals["language"], self.only_for)
         if self.not_for:
-            fails &= ~pc.is_in(signals["language"], pa.array(self.not_for)).to_numpy(False)
+            fails &= ~_is_one_of(signals["language"], self.not_for)
         return fails
+
+
+def _is_one_of(column: pa.Array, values: Sequence[str]) -> np.ndarray:
+    return pc.is_in(column, pa.array(values, pa.string())).to_numpy(zero_copy_only=False)
 
 
 def _rule(
@@ -109,14 +116,16 @@ GOPHER_REPETITION = (
         for n, most in ((5, 0.15), (6, 0.14), (7, 0.13), (8, 0.12), (9, 0.11), (10, 0.10))
     ),
 )
-# Lozhkov et al. 2024, arXiv:2402.19173, 2.1: languages whose lines are paragraphs or data
+# Lozhkov et al. 2024, arXiv:2402.19173, 2.1, but its search for encoded data
 LONG_LINES = ("html", "json", "markdown", "roff", "smt", "tex", "text", "xml")
+DATA = ("graphviz", "json", "text", "web ontology language", "yaml")
 STARCODER2 = (
     EMPTY,
     _rule("too_many_lines", "num_lines", at_most=100_000),
     Rule(name="long_lines", signal="mean_line_length", at_most=100, not_for=LONG_LINES),
     Rule(name="a_long_line", signal="max_line_length", at_most=1000, not_for=LONG_LINES),
     _rule("a_very_long_line", "max_line_length", at_most=100_000),
+    Rule(name="long_data", signal="num_lines", at_most=512, only_for=DATA),
     _rule("generated", "generated", at_most=0),
     _rule("few_letters", "alphabetic_fraction", at_least=0.25),
 )
@@ -172,7 +181,7 @@ class KeptConfig(Config):
     def columns(self) -> tuple[str, ...]:
         """Columns of ``signals`` that the decision reads."""
         rules = [rule for source in self.rules for rule in self.rules_for(source)]
-        languages = ["language"] if any(rule.not_for for rule in rules) else []
+        languages = ["language"] if any(rule.only_for or rule.not_for for rule in rules) else []
         named = dict.fromkeys([*_ALWAYS_READ, *languages, *(rule.signal for rule in rules)])
         return tuple(named)
 
@@ -223,7 +232,7 @@ def _allowed(licence: pa.StringArray) -> np.ndarray:
     """Which rows have an allowed licence; each different expression is judged once."""
     expressions = pc.unique(licence.drop_null())
     good = [e for e in expressions.to_pylist() if is_allowed(e)]
-    return pc.is_in(licence, pa.array(good, pa.string())).to_numpy(zero_copy_only=False)
+    return _is_one_of(licence, good)
 
 
 def _nearest(name: str, known: tuple[str, ...]) -> str:

@@ -196,6 +196,12 @@ def test_the_data_card_counts_what_came_through(spark_workspace: Workspace) -> N
     assert counts["copies"]["web"]["exact"]["documents"] == 1
     assert counts["licences"]["web"]["unknown"]["documents"] == 1
     assert counts["weights"] == {"code": 0.5, "web": 2.0}
+    sizes = {row["num_bytes"]: row["source"] for row in done.rows("corpus").values()}
+    assert counts["lengths"]["code"] == {"5": 1}  # 32 bytes
+    assert sum(counts["lengths"]["web"].values()) == 2
+    assert {int(k) for k in counts["lengths"]["web"]} == {
+        n.bit_length() - 1 for n, source in sizes.items() if source == "web"
+    }
     assert counts["largest_clusters"] == [[3, "Document 1", "https://example.org/1"]]
     page = (folder / "index.html").read_text()
     assert "<h1>Pages &amp; files</h1>" in page and "too_few_words" in page

@@ -63,7 +63,9 @@ def test_the_bound_itself_passes_and_one_step_beyond_is_dropped(name: str) -> No
         inside, outside = int(bound), int(bound) + int(math.copysign(1, away))
     else:
         inside, outside = bound, math.nextafter(bound, away)
-    rows = signals({rule.signal: inside}, {rule.signal: outside})
+    language = rule.only_for[0] if rule.only_for else "python"
+    said = [{rule.signal: value, "language": language} for value in (inside, outside)]
+    rows = signals(*said)
     assert list(rule.fails(rows)) == [False, True]
 
 
@@ -88,6 +90,12 @@ def test_a_rule_lets_the_languages_pass_that_it_is_not_for() -> None:
         {"max_line_length": 99, "language": "json"}, {"max_line_length": 99, "language": "python"}
     )
     assert list(long.fails(rows)) == [False, True]
+
+
+def test_a_rule_may_be_for_some_languages_only() -> None:
+    data = Rule(name="long", signal="num_lines", at_most=10, only_for=("json",))
+    rows = signals({"num_lines": 99, "language": "json"}, {"num_lines": 99, "language": "python"})
+    assert list(data.fails(rows)) == [True, False]
 
 
 def test_each_kind_of_source_has_its_own_rules() -> None:
@@ -145,7 +153,7 @@ def test_the_published_values_are_those_of_the_papers() -> None:
     }
     repetition = [rule.at_most for rule in GOPHER_REPETITION]
     assert repetition == [0.3, 0.2, 0.3, 0.2, 0.2, 0.18, 0.16, 0.15, 0.14, 0.13, 0.12, 0.11, 0.1]
-    assert [r.at_most for r in STARCODER2] == [None, 100_000, 100, 1000, 100_000, 0, None]
+    assert [r.at_most for r in STARCODER2] == [*(None, 100_000, 100, 1000, 100_000, 512, 0, None)]
 
 
 def test_a_source_without_rules_is_refused() -> None:
