@@ -102,7 +102,7 @@ def length_chart(funnel: Funnel) -> str:
     """Histogram of the lengths of texts in the corpus, in powers of two, as SVG."""
     powers = [k for lengths in funnel.lengths.values() for k in lengths]
     rows = [
-        (size(2**k), {s: float(n[k]) for s, n in sorted(funnel.lengths.items()) if k in n})
+        (_power_of_two(k), {s: float(n[k]) for s, n in sorted(funnel.lengths.items()) if k in n})
         for k in range(min(powers), max(powers) + 1)
     ]
     return charts.columns(rows, _colours(funnel), "Documents by length, from so many bytes on")
@@ -115,6 +115,10 @@ def size(num_bytes: float) -> str:
     value = rounded / 1000**power
     digits = 0 if power == 0 or value >= 100 else 1 if value >= 10 else 2
     return f"{value:.{digits}f} {('B', 'kB', 'MB', 'GB', 'TB', 'PB')[power]}"
+
+
+def _power_of_two(k: int) -> str:
+    return f"{2 ** (k % 10)} {('B', 'KiB', 'MiB', 'GiB', 'TiB')[k // 10]}"
 
 
 def _figures(funnel: Funnel) -> str:

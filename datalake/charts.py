@@ -3,6 +3,7 @@
 Colours follow the reader's light or dark mode, also inside an ``<img>``.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from html import escape
 
@@ -52,11 +53,13 @@ def columns(
     colours: Mapping[str, str] | None = None,
     title: str = "",
 ) -> str:
-    """Vertical stacked columns, each with its label below: a histogram."""
+    """Vertical stacked columns with labels below, as many as there is room for: a histogram."""
     names = list(dict.fromkeys(name for _, parts in rows for name in parts))
     colours = colours or dict(zip(names, COLOURS, strict=False))
     most = max((sum(parts.values()) for _, parts in rows), default=0) or 1
     height, top, step = 150, 26, _WIDTH / max(1, len(rows))
+    label_width = 8 * max((len(label) for label, _ in rows), default=0)
+    labelled = math.ceil(label_width / step)  # every so many columns
     body = _legend(names, colours, 4)
     for k, (label, parts) in enumerate(rows):
         y = float(top + height)
@@ -68,7 +71,8 @@ def columns(
                 f'height="{tall:.1f}" rx="2" fill="{colours[name]}">'
                 f"<title>{escape(label)}, {escape(name)}: {value:,.0f}</title></rect>"
             )
-        body += _text(k * step + step / 2, top + height + 16, label, "middle", quiet=True)
+        if k % labelled == 0:
+            body += _text(k * step + step / 2, top + height + 16, label, "middle", quiet=True)
     return _svg(body, top + height + 24, title)
 
 

@@ -1,6 +1,7 @@
 """The data card and its charts: numbers as people say them, escaped, alone, the same every time."""
 
 import xml.etree.ElementTree as ElementTree
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -71,6 +72,15 @@ def test_bars_are_as_long_as_their_values() -> None:
     drawn = charts.bars([("a", {"x": 30.0}, ""), ("b", {"x": 10.0}, "")])
     bars = [e.attrib for e in ElementTree.fromstring(drawn).iter() if e.tag.endswith("rect")]
     assert float(bars[0]["width"]) == pytest.approx(3 * float(bars[1]["width"]), rel=0.01)
+
+
+def test_labels_of_many_columns_do_not_touch() -> None:
+    rows = [(f"{k} things", {"x": 1.0}) for k in range(60)]
+    drawn = ElementTree.fromstring(charts.columns(rows))
+    texts = [e for e in drawn.iter() if e.tag.endswith("text") and "things" in (e.text or "")]
+    places = [float(e.attrib["x"]) for e in texts]
+    assert 2 < len(places) < 60
+    assert min(b - a for a, b in pairwise(places)) >= 8 * len("59 things")
 
 
 def test_charts_of_nothing_are_still_charts() -> None:
