@@ -5,9 +5,12 @@ more memory than the limit.
 """
 
 import io
+import re
 import zlib
 
-from fastwarc.stream_io import BrotliReader, ChunkedReader, ZstdReader
+from fastwarc.stream_io import BrotliReader, ZstdReader
+
+_CHUNK = re.compile(rb"([0-9A-Fa-f]{1,8})[ \t]*(?:;[^\r\n]{0,1000})?\r\n")  # RFC 9112, 7.1
 
 
 class CodingError(ValueError):
@@ -29,11 +32,17 @@ def decode(body: bytes, codings: str, max_bytes: int) -> tuple[bytes, bool]:
 
 
 def dechunk(body: bytes) -> bytes:
-    """``body`` without chunk headers, or as it is where it has none."""
-    try:
-        return ChunkedReader(io.BytesIO(body)).read(len(body))
-    except OSError:
-        return body
+    """``body`` without chunk headers, as far as it goes, or as it is where it has none."""
+    pieces: list[bytes] = []
+    at = 0
+    while (head := _CHUNK.match(body, at)) is not None:
+        size = int(head[1], 16)
+        if size == 0:
+            return b"".join(pieces)
+        pieces.append(body[head.end() : head.end() + size])
+        at = head.end() + size
+        at += 2 if body[at : at + 2] == b"\r\n" else 0
+    return b"".join(pieces) if at >= len(body) else body
 
 
 def _decode_one(body: bytes, name: str, max_bytes: int) -> tuple[bytes, bool]:

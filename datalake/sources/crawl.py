@@ -183,8 +183,10 @@ class Crawl:
         """The response to ``link``, after the waits that the site asks for; None if it forbids."""
         rules = await self._robots.rules(link.url)
         if not rules.allow(link.url):
-            if link.seed is not None or rules.verdict == "unreachable":
-                self._lose(link, f"robots.txt {rules.verdict}", "robots.txt does not allow it")
+            if rules.verdict == "unreachable":
+                self._lose(link, "robots.txt unreachable", f"robots.txt unreachable: {rules.why}")
+            elif link.seed is not None:
+                self._lose(link, "robots.txt", "robots.txt does not allow it")
             else:
                 self.report.skip("robots.txt")
             return None

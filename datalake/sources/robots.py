@@ -7,6 +7,7 @@ no such file.
 
 import time
 from dataclasses import dataclass
+from typing import Literal
 
 from protego import Protego
 
@@ -22,8 +23,9 @@ MAX_DELAY_SECONDS = 60.0  # Crawl-delay is no standard; a larger wish would stop
 class Rules:
     """What one origin lets us do, and how long we wait between two requests."""
 
-    verdict: str  # "file", "none", "unavailable", "unreachable"
+    verdict: Literal["file", "none", "unavailable", "unreachable"]
     parsed: Protego | None = None
+    why: str = ""  # it is unreachable
 
     def allow(self, url: str) -> bool:
         """Whether ``url`` may be fetched. The longest matching rule wins, allow wins a tie."""
@@ -58,13 +60,15 @@ class Robots:
             return read_rules(await self._client.fetch(f"{origin}/robots.txt", MAX_BYTES))
         except FetchError as error:
             # Too many redirects count as a missing file (2.3.1.2), all else as no answer.
-            return Rules("unavailable" if error.reason == "redirects" else "unreachable")
+            if error.reason == "redirects":
+                return Rules("unavailable")
+            return Rules("unreachable", why=str(error))
 
 
 def read_rules(response: Response) -> Rules:
     """Rules from the answer to ``/robots.txt``."""
     if response.status == 429 or response.status >= 500:  # 429 asks for less, not for more
-        return Rules("unreachable")
+        return Rules("unreachable", why=f"status {response.status}")
     if response.status >= 400:
         return Rules("unavailable")
     body = response.body

@@ -9,6 +9,7 @@ import glob
 import gzip
 import io
 import os
+import re
 import uuid
 import zlib
 from collections.abc import Iterator
@@ -39,6 +40,7 @@ _MARKS = (  # how a compressed record starts; a file is of one kind throughout
     b"\x04\x22\x4d\x18",  # LZ4
     b"WARC/1.",  # not compressed
 )
+_TOGETHER = "records must be compressed one by one to be found again, got all in one stream"
 _CHANGED_HEADERS = ("content-encoding", "transfer-encoding", "content-length")
 _HEADER_BYTES = 64 << 10  # of HTTP, on top of a body
 _STEP = 1 << 20
@@ -139,7 +141,7 @@ class WarcWriter:
         self, kind: WarcRecordType, urn: str, when: datetime, headers: dict[str, str], block: bytes
     ) -> tuple[int, int]:
         record = WarcRecord()
-        record.init_headers(kind, record_urn=urn.encode())
+        record.init_headers(kind, record_urn=urn.strip("<>").removeprefix("urn:").encode())
         record.record_date = when
         for name, value in headers.items():
             record.headers.set(name, value)
@@ -192,7 +194,7 @@ def read_record(archive: str, offset: int, length: int) -> bytes:
     with Path(archive).open("rb") as file:
         file.seek(offset)
         data = file.read(length)
-    for record in ArchiveIterator(io.BytesIO(data), parse_http=False, quirks_mode=True):
+    for record in ArchiveIterator(io.BytesIO(data), parse_http=False):
         opened = _open(record, _NO_LIMIT)
         return decode(opened.payload, opened.coding, _NO_LIMIT)[0]
     raise Refusal(f"{archive} must hold a record at byte {offset}, got none")
@@ -211,39 +213,53 @@ class _Opened:
     truncated: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class _Whole:
+    """A record that was read to its end, before it is known where that is."""
+
+    opened: _Opened | None  # None if it is no response
+    offset: int
+    block_bytes: int
+
+
 def _records(path: Path, max_bytes: int, report: Report) -> Iterator[tuple[_Opened, int, int]]:
     """Every response record with its offset and length, as far as the file can be read."""
     size = path.stat().st_size
     start: int | None = 0
     while start is not None and start < size:
         broken = start
-        whole: tuple[_Opened | None, int, int] | None = None  # last record, offset, block length
+        last: _Whole | None = None
         try:
             with path.open("rb") as file:
                 file.seek(start)
-                for record in ArchiveIterator(file, parse_http=False, quirks_mode=True):
+                for record in ArchiveIterator(file, parse_http=False):
                     broken = record.stream_pos
-                    if whole and whole[0]:
-                        yield whole[0], whole[1], broken - whole[1]
-                    whole = None
+                    if last and broken <= last.offset:
+                        report.damage(f"{path}: {_TOGETHER}")
+                        return
+                    if last and last.opened:
+                        yield last.opened, last.offset, broken - last.offset
+                    last = None
                     block_bytes = record.content_length
                     is_response = record.record_type == WarcRecordType.response
                     opened = _open(record, max_bytes) if is_response else None
                     record.consume()
                     if (missing := record.content_length - record.reader.tell()) > 0:
                         raise OSError(f"ends {missing} bytes too early")
-                    whole = opened, broken, block_bytes
-            if whole and whole[0]:
-                yield whole[0], whole[1], size - whole[1]
-            return
+                    last = _Whole(opened, broken, block_bytes)
+            # Where a file ends inside the headers of a record, the iterator ends without a word.
+            problem = "ends too early"
         except OSError as error:
-            if whole:  # it is the record after it that cannot be read
-                broken = _end(path, whole[1], whole[2])
-                if whole[0]:
-                    yield whole[0], whole[1], broken - whole[1]
-            start = _next_record(path, broken + 1)
-            after = "nothing can be read after it" if start is None else f"next is at {start}"
-            report.damage(f"{path}: record at byte {broken}: {error}; {after}")
+            problem = str(error)
+        if last and (end := _end(path, last)) is not None:
+            if last.opened:
+                yield last.opened, last.offset, end - last.offset
+            broken = end  # it is what follows that cannot be read
+        if _is_blank(path, broken):
+            return
+        start = _next_record(path, broken + 1)
+        after = "nothing can be read after it" if start is None else f"next is at {start}"
+        report.damage(f"{path}: record at byte {broken}: {problem}; {after}")
 
 
 def _open(record: WarcRecord, max_bytes: int) -> _Opened:
@@ -296,23 +312,31 @@ def _capture(
     )
 
 
-def _end(path: Path, offset: int, block_bytes: int) -> int:
-    """Where the whole record at ``offset`` ends."""
+def _end(path: Path, record: _Whole) -> int | None:
+    """Where ``record`` ends; None where its member does not end."""
     with path.open("rb") as file:
-        file.seek(offset)
+        file.seek(record.offset)
         head = file.read(_HEADER_BYTES)
         if head.startswith(b"WARC/1."):
-            headers = head.find(b"\r\n\r\n") + 4
-            return offset + headers + block_bytes + len(b"\r\n\r\n")
+            headers = re.search(rb"\r?\n\r?\n", head)
+            start = record.offset + (headers.end() if headers else 0)
+            return start + record.block_bytes + len(b"\r\n\r\n")
         if head.startswith(b"\x1f\x8b"):
             stream = zlib.decompressobj(31)
-            end = offset
+            end = record.offset
             while head and not stream.eof:
                 stream.decompress(head)
                 end += len(head)
                 head = file.read(_STEP)
-            return end - len(stream.unused_data)
-    return _next_record(path, offset + 1) or path.stat().st_size
+            return end - len(stream.unused_data) if stream.eof else None
+    return _next_record(path, record.offset + 1) or path.stat().st_size
+
+
+def _is_blank(path: Path, start: int) -> bool:
+    """Whether nothing but line ends follows: some writers leave one more."""
+    with path.open("rb") as file:
+        file.seek(start)
+        return not file.read(_HEADER_BYTES).strip(b"\r\n")
 
 
 def _next_record(path: Path, start: int) -> int | None:
@@ -335,7 +359,7 @@ def _next_record(path: Path, start: int) -> int | None:
 def _first_date(path: Path) -> datetime:
     try:
         with path.open("rb") as file:
-            for record in ArchiveIterator(file, parse_http=False, quirks_mode=True):
+            for record in ArchiveIterator(file, parse_http=False):
                 return record.record_date or datetime.min.replace(tzinfo=UTC)
     except OSError:
         pass  # a file that cannot be read is reported when it is read

@@ -62,6 +62,8 @@ def of_prose(text: str, declared: str | None = None) -> str:
     of their template, so it decides only where the letters leave it open.
     """
     sample = text[:_SAMPLE]
+    if not any(map(str.isalpha, sample)):
+        return UNKNOWN
     declared = (declared or "").split("-")[0].split("_")[0].strip().lower()
     for language, script in _SCRIPTS.items():
         letters = sum(map(str.isalpha, sample)) if script.search(sample) else 0
