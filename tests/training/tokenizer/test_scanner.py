@@ -65,7 +65,7 @@ def test_classes_are_one_a_character_and_survive_their_runs():
 
 
 @pytest.mark.parametrize(
-    "broken", [b"\xff", b"\xc0\xaf", b"\xe2\x82", b"\xed\xa0\x80", b"\xf5\x80"]
+    "broken", [b"\xff", b"\xc3\xc3", b"\xc0\xaf", b"\xe2\x82", b"\xed\xa0\x80", b"\xf5\x80"]
 )
 def test_bytes_that_are_no_character_are_symbols(broken):
     assert pieces(b"a" + broken, TABLE, "gpt2") == [b"a", broken]

@@ -11,7 +11,19 @@ import training.tokenizer.scanner as some_module
 # contractions in every case (U+017F is a lower-case s to a case-blind engine).
 _CHARACTERS = list(" \n\r\t'aAbBsStTlLdDmMvVrReE019²½ⅷ٣,./!_-ſKǅʰªߍ日本한ก\u0301\u0345\u0bbe")
 _CHARACTERS += list("\x00\x1c\x85\u00a0\u1680\u2003\u2028\u3000\ufeffé߁😀🇩\U0001d7d8\U00010400")
-_PIECES = [*_CHARACTERS, "'ll", "'RE", "'Ve", "  ", "\r\n", "\n\n", "self", "HTTPServer", "====="]
+_PIECES = [
+    *_CHARACTERS,
+    "'ſ",
+    "'ll",
+    "'RE",
+    "'Ve",
+    "  ",
+    "\r\n",
+    "\n\n",
+    "self",
+    "HTTPServer",
+    "=====",
+]
 
 awkward = st.lists(st.sampled_from(_PIECES), max_size=30).map("".join)
 any_text = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
