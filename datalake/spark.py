@@ -160,11 +160,16 @@ def read(
     4.3 keeps the filters that it pushed into a Python reader for every later query on the same
     DataFrame, which then answers with too few rows.
     """
+    names = list(columns or schema_of(name).arrow.names)
+    lake, spark = workspace.lake, session(workspace)
+    if "://" not in lake.root and not schema_of(name).partition_by:
+        # The JVM reads local files itself, in columns, without a Python worker a part: 20 -> 13 s
+        # for the cold stage ``duplicates``.
+        return spark.read.parquet(*lake.files(name, version)).select(*names)
     return (
-        session(workspace)
-        .read.format("tarn")
-        .options(root=workspace.lake.root, name=name, version=str(version))
-        .option("columns", ",".join(columns or schema_of(name).arrow.names))
+        spark.read.format("tarn")
+        .options(root=lake.root, name=name, version=str(version))
+        .option("columns", ",".join(names))
         .option("where", json.dumps(dict(where or {})))
         .load()
     )

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.logging import RichHandler
+from rich.markup import escape
 from rich.table import Table
 
 from datalake.config import Refusal
@@ -95,18 +95,21 @@ def bench(name: str) -> None:
 
 def _listen() -> None:
     """Show the progress of the assets: the lines that they ``say``."""
-    handler = RichHandler(console=console, show_path=False, show_level=False, markup=False)
-    handler.setFormatter(_AssetLine())
     logger = logging.getLogger("tarn")
-    logger.handlers[:] = [handler]
+    logger.handlers[:] = [_Terminal()]
     logger.setLevel(logging.INFO)
     logger.propagate = False
 
 
-class _AssetLine(logging.Formatter):
-    def format(self, record: logging.LogRecord) -> str:
+class _Terminal(logging.Handler):
+    """Time, asset and line, one line each, never folded."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        clock = time.strftime("%H:%M:%S", time.localtime(record.created))
         asset = getattr(record, "asset", "")
-        return f"{asset:<16} {record.getMessage()}"
+        console.print(
+            f"[dim]{clock}[/] [cyan]{asset:<16}[/] {escape(record.getMessage())}", soft_wrap=True
+        )
 
 
 def _report(outcome: "materialize.Outcome", seconds: float) -> None:  # type: ignore[name-defined]  # noqa: F821

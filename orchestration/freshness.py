@@ -27,6 +27,7 @@ VERSION = "tarn/version"
 MADE_AT = "tarn/made_at"
 WATCHED = "tarn/watched"
 CONTENT = "dagster/data_version"
+NEVER = "never made"
 _CODE = "dagster/code_version"
 _INPUT = "dagster/input_data_version/"
 
@@ -69,7 +70,7 @@ def why_stale(
     """Why ``step`` has to be computed, or None where its last materialization still holds."""
     made = last(instance, step.key)
     if made is None:
-        return "never made"
+        return NEVER
     if made.tags.get(_CODE) != code_version(step, recipe):
         return "its recipe or code changed"
     for key in step.inputs:

@@ -54,8 +54,12 @@ def materialize(select: str | None = None, force: bool = False) -> Outcome:
         stale = freshness.stale(instance, STEPS, recipe, resources.workspace())
         if not stale and not force and not select:
             return _outcome(instance, [], set())
+        never = [key for key, reason in stale.items() if reason == freshness.NEVER]
+        if never:
+            terminal.info("%d of %d assets were never made", len(never), len(STEPS))
         for key, reason in stale.items():
-            terminal.info("stale: %s", reason, extra={"asset": key})
+            if key not in never:
+                terminal.info("stale: %s", reason, extra={"asset": key})
         from orchestration.definitions import defs
 
         job = defs.resolve_job_def(EVERYTHING)

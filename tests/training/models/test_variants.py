@@ -56,9 +56,20 @@ def test_settings_that_cannot_be_built_are_refused(changes: dict, message: str) 
     assert message in str(refusal.value)
 
 
-def test_a_width_that_splits_heads_is_refused() -> None:
-    with pytest.raises(Refusal, match="d_model must be a multiple of d_head 8, got 20"):
-        small_config().resized(20)
+@pytest.mark.parametrize(
+    ("d_model", "num_heads"), [(32, 1), (48, 2), (64, 2), (80, 4), (96, 3), (128, 4), (24, 1)]
+)
+def test_a_width_that_heads_do_not_divide_gets_the_widest_that_do(
+    d_model: int, num_heads: int
+) -> None:
+    assert small_config(num_heads=1).resized(d_model).num_heads == num_heads
+
+
+@pytest.mark.parametrize("d_model", [21, 20])
+def test_a_width_without_even_heads_in_groups_is_refused(d_model: int) -> None:
+    message = f"d_model must be a multiple of an even head and a group of 4, got {d_model}"
+    with pytest.raises(Refusal, match=message):
+        small_config(num_kv_heads=1).resized(d_model)
 
 
 def test_a_config_loads_without_torch() -> None:
