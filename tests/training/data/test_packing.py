@@ -161,6 +161,13 @@ def test_the_fraction_held_out_is_about_what_was_asked_for():
     assert 0 < (held[0] & held[1]).mean() < 0.002  # seeds choose apart
 
 
+def test_what_a_small_source_holds_out_is_for_the_seed_to_say():
+    rows = [(f"cluster{i}", "a") for i in range(12)]
+    chosen = [{c for c, held in split_of(rows, 1e-9, seed).items() if held} for seed in range(9)]
+    assert all(len(names) == 1 for names in chosen)
+    assert len(set.union(*chosen)) > 1
+
+
 def test_a_source_of_one_cluster_stays_in_training():
     held = split_of([("x", "a"), *((f"c{i}", "b") for i in range(50))], 0.01)
     assert not held["x"] and any(held.values())

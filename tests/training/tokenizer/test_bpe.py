@@ -164,6 +164,7 @@ def test_arrow_columns_are_read_whatever_their_type_and_slice(kind):
     ids, offsets = TOKENIZER.encode_batch(pa.chunked_array([column, column[:1]]))
     assert offsets.tolist() == TOKENIZER.encode_batch(["in", "", "side, é", "in"])[1].tolist()
     assert TOKENIZER.decode(ids) == "inside, éin"
+    assert TOKENIZER.decode(TOKENIZER.encode_batch(column)[0]) == "inside, é"
 
 
 def test_special_tokens_in_a_document_are_text():
