@@ -10,16 +10,17 @@ from datalake.config import Config, Refusal
 class OptimizerConfig(Config):
     """Rates of the three groups of parameters, and the shape of the schedule.
 
-    The rates were the best of small sweeps on Python text at 2e12 to 1.6e13 FLOPs, with an 8k
-    vocabulary, 4 layers of 64 to 128 and 512 to 1,024 tokens a step (Muon .02 was worse: 2.175
-    against 2.105 bits per byte).
+    The rates were the best of small sweeps on Python text at 2e12 FLOPs, with an 8k vocabulary, 4
+    layers of 64 and 512 tokens a step, confirmed at 1.2e13 with 4 layers of 96 and 1,024 tokens.
     """
 
     muon_lr: PositiveFloat = 0.01  # matrices of the blocks
-    adam_lr: PositiveFloat = 4e-3  # head and vectors
+    adam_lr: PositiveFloat = 8e-3  # head and vectors; 4e-3 is 0.08 bits per byte worse, 16e-3 0.01
     table_lr: PositiveFloat = 0.1  # embeddings: each row is seen rarely, so it moves far
-    # Brown et al. 2020, arXiv:2005.14165, appendix B; a list in YAML is taken as a pair.
-    betas: tuple[float, float] = Field(default=(0.9, 0.95), strict=False)
+    # So small a batch shows a token rarely, and a short memory of squares forgets it in between: at
+    # 512 tokens a step .95, .98, .99 and .999 came to 2.42, 2.35, 2.32 and 2.30 bits per byte. With
+    # half a million tokens .95 is usual (Brown et al. 2020, arXiv:2005.14165).
+    betas: tuple[float, float] = Field(default=(0.9, 0.999), strict=False)  # YAML has lists only
     momentum: float = Field(default=0.95, ge=0, lt=1)  # Jordan et al. 2024, "Muon"
     warmup_fraction: float = Field(default=0.05, ge=0, le=1)
     decay_fraction: float = Field(default=0.6, ge=0, le=1)  # nanochat: 0.65

@@ -23,6 +23,9 @@ from training.models.state import DecodingState, empty_state
 from training.models.variants import ModelConfig
 
 Role = Literal["matrix", "head", "vector", "table"]
+# Where the mixing weights start. For skip and shift the best of a few at 2e12 FLOPs (4 layers of 64,
+# Python text): 0.02 bits per byte better than starting without.
+VECTORS = {"skip": [1.0, 0.2], "shift": 0.5, "value_mix": [1.0, 1.0]}
 
 
 class LanguageModel(nn.Module):
@@ -125,8 +128,8 @@ class LanguageModel(nn.Module):
                 draft.uniform_(-bound, bound, generator=generator)
             elif name.endswith("norm.weight"):
                 draft.fill_(1)
-            elif name.endswith((".skip", ".value_mix")):
-                draft.copy_(torch.tensor([1.0, 0.0 if name.endswith("skip") else 1.0]))
+            elif (vector := name.rpartition(".")[2]) in VECTORS:
+                draft.copy_(torch.tensor(VECTORS[vector]))
             parameter.copy_(draft)
 
     def roles(self) -> Iterator[tuple[str, nn.Parameter, Role]]:

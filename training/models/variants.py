@@ -99,16 +99,26 @@ class TransformerConfig(Config):
         return self.value_embeddings and layer % 2 == 1
 
     def resized(self, d_model: int, num_layers: int | None = None) -> "TransformerConfig":
-        """The same architecture at another size: head width and d_ff / d_model stay."""
+        """The same architecture at another size: d_ff / d_model stays, and heads are as wide.
+
+        Where the width does not divide, heads are the widest that do: 48 channels with heads of
+        32 become 2 of 24. Refuses a width that has no heads of an even number of channels.
+        """
+        group = self.num_heads // self.num_kv_heads
+        for num_heads in range(math.ceil(d_model / self.d_head), d_model // 2 + 1):
+            if d_model % (2 * num_heads) == 0 and num_heads % group == 0:
+                break
+        else:
+            raise Refusal(
+                f"d_model must be a multiple of an even head and a group of {group}, got {d_model}"
+            )
         changes: dict[str, Any] = {
             "d_model": d_model,
             "num_layers": num_layers or self.num_layers,
-            "num_heads": d_model // self.d_head,
-            "num_kv_heads": d_model // self.d_head // (self.num_heads // self.num_kv_heads),
+            "num_heads": num_heads,
+            "num_kv_heads": num_heads // group,
             "d_ff": math.ceil(self.d_ff * d_model / self.d_model),
         }
-        if d_model % self.d_head:
-            raise Refusal(f"d_model must be a multiple of d_head {self.d_head}, got {d_model}")
         return TransformerConfig(**(self.model_dump() | changes))
 
 
