@@ -23,8 +23,8 @@ from training.models.state import DecodingState, empty_state
 from training.models.variants import ModelConfig
 
 Role = Literal["matrix", "head", "vector", "table"]
-# Where the mixing weights start. For skip and shift the best of a few at 2e12 FLOPs (4 layers of 64,
-# Python text): 0.02 bits per byte better than starting without.
+# Where the mixing weights start. For skip and shift the best of a few at 2e12 FLOPs (4 layers of
+# 64, Python text): 0.02 bits per byte better than starting without.
 VECTORS = {"skip": [1.0, 0.2], "shift": 0.5, "value_mix": [1.0, 1.0]}
 
 
