@@ -44,12 +44,17 @@ def _draw_parabolas(axes: Any, law: Law) -> None:
         colour = _COLOURS[place % len(_COLOURS)]
         sizes = [run.num_params for run in group]
         axes.scatter(sizes, [run.loss for run in group], s=18, color=colour)
-        best = curves.places[place]
+        label = f"{flops:.1e} FLOPs"
+        if not curves.fitted:
+            axes.plot(sizes, [run.loss for run in group], color=colour, lw=1, label=label)
+            continue
+        best = curves.best_params(flops)
         across = np.geomspace(min(*sizes, best), max(*sizes, best), _POINTS)
         along = [curves.curve(place, n) for n in across]
-        axes.plot(across, along, color=colour, lw=1, label=f"{flops:.1e} FLOPs")
+        axes.plot(across, along, color=colour, lw=1, label=label)
     axes.set(xscale="log", xlabel="parameters that multiply", ylabel="bits per byte")
-    axes.set_title(f"N* ~ C^{curves.exponent:.2f}", fontsize=9)
+    known = "" if curves.fitted else " (assumed: no minimum among these sizes)"
+    axes.set_title(f"N* ~ C^{curves.exponent:.2f}{known}", fontsize=9)
     axes.legend(frameon=False, fontsize=8)
 
 

@@ -23,7 +23,12 @@ from pydantic import Field
 
 from datalake.config import Config, Refusal
 
-BEYOND_EDGE = math.log(1.5)  # how far beside the sizes that were run a minimum is believed
+BEYOND_EDGE = math.log(3)  # how far beside the sizes that were run a minimum is believed
+USUAL_EXPONENT = 0.5  # of N* in C: 0.46 to 0.54 (Hoffmann et al.; marin 0.535; nanochat 0.54)
+PLAUSIBLE_EXPONENTS = (0.25, 0.75)  # of six definitions of N, the flattest and steepest fits
+# Of log L over log N, half of alpha beta (1 - E / L) with the exponents of Hoffmann et al.
+USUAL_CURVATURE = 0.03
+UNKNOWN_NOISE = 0.005  # of log L, where no curve was fitted: as small runs of one seed differ
 SAME_BUDGET = 1.25  # runs whose FLOPs differ by less belong to one budget; whole steps are uneven
 
 
@@ -52,8 +57,8 @@ class IsoFlops(Config):
     exponent: float  # N* ~ C^exponent
     budgets: tuple[float, ...] = Field(strict=False)  # FLOPs, ascending
     minima: tuple[float, ...] = Field(strict=False)  # bits per byte, the least at each budget
-    places: tuple[float, ...] = Field(strict=False)  # N of each minimum, near the sizes run
     noise: float  # standard deviation of log L around the parabolas
+    fitted: bool  # False where the runs show no minimum, and the usual values stand in
 
     def best_params(self, flops: float) -> float:
         """N*: the compute-optimal number of parameters that multiply."""
@@ -61,9 +66,7 @@ class IsoFlops(Config):
 
     def curve(self, budget: int, num_params: float) -> float:
         """The fitted loss of a model of ``num_params`` at one of ``budgets``."""
-        flops = self.budgets[budget]
-        bottom = self.minima[budget] / self.penalty(flops, self.places[budget])
-        return bottom * self.penalty(flops, num_params)
+        return self.minima[budget] * self.penalty(self.budgets[budget], num_params)
 
     def penalty(self, flops: float, num_params: float) -> float:
         """Factor on the loss, at least 1, for a model of another size than the best one."""
@@ -190,48 +193,68 @@ def by_budget(runs: Sequence[SmallRun]) -> list[list[SmallRun]]:
 def iso_flops(runs: Sequence[SmallRun]) -> IsoFlops:
     """The parabolas of ``runs``, by ordinary least squares.
 
-    Where losses do not curve upwards there is no minimum to find: the best run of each budget
-    stands for it, and the exponent is 0.5 (Hoffmann et al. 2022: 0.46 to 0.50).
+    The sizes may not tell all of it. Where the minima lie beside them, the exponent is taken to be
+    ``USUAL_EXPONENT``; where there are none even so, since losses only rise or only fall with
+    size, the best run of each budget stands for its minimum.
+    """
+    return _parabolas(runs, None) or _parabolas(runs, USUAL_EXPONENT) or _best_runs(runs)
+
+
+def _parabolas(runs: Sequence[SmallRun], exponent: float | None) -> IsoFlops | None:
+    """One curvature for all budgets and minima on one line, of the given slope or the best one.
+
+    None where the curvature is not that of a minimum, or a minimum lies far from the sizes run.
     """
     budgets = by_budget(runs)
     log_c = np.log([_flops(group) for group in budgets])
-    n = np.log([run.num_params for group in budgets for run in group])
-    y = np.log([run.loss for group in budgets for run in group])
-    member = np.repeat(np.eye(len(budgets)), [len(group) for group in budgets], axis=0)
-    c = member @ log_c
+    sizes = [np.log([run.num_params for run in group]) for group in budgets]
+    n, y = np.concatenate(sizes), np.log([run.loss for group in budgets for run in group])
     center_n, center_c = n.mean(), log_c.mean()
-    n, c, c_of_budget = n - center_n, c - center_c, log_c - center_c
-    features = np.column_stack([member, n**2, n, n * c])
-    solution, _, rank, _ = np.linalg.lstsq(features, y)
-    spare = max(1, len(y) - rank)  # degrees of freedom
-    heights, (curvature, slope, tilt) = solution[: len(budgets)], solution[len(budgets) :]
-    if curvature <= 0 or rank < len(solution):
-        best = [min(group, key=lambda run: run.loss) for group in budgets]
-        offset = np.mean([math.log(b.num_params) for b in best] - 0.5 * log_c)
-        curvature, exponent, minima = 0.0, 0.5, [b.loss for b in best]
-        places = [float(b.num_params) for b in best]
+    n, c = n - center_n, log_c - center_c
+    member = np.repeat(np.eye(len(budgets)), [len(group) for group in budgets], axis=0)
+    tilted = n * (member @ c)
+    # log L = height_b + k n^2 - 2 k (middle + exponent c) n: linear in what multiplies k, too
+    if exponent is None:
+        features = np.column_stack([member, n**2, n, tilted])
     else:
-        exponent = -tilt / (2 * curvature)
-        middle = -slope / (2 * curvature)
-        offset = middle + center_n - exponent * center_c
-        smallest, largest = (
-            np.log([pick(run.num_params for run in group) for group in budgets]) - center_n
-            for pick in (min, max)
-        )
-        place = middle + exponent * c_of_budget
-        place = place.clip(smallest - BEYOND_EDGE, largest + BEYOND_EDGE)
-        minima = np.exp(
-            heights + curvature * place**2 + (slope + tilt * c_of_budget) * place
-        ).tolist()
-        places = np.exp(place + center_n).tolist()
+        features = np.column_stack([member, n**2 - 2 * exponent * tilted, n])
+    solution, _, rank, _ = np.linalg.lstsq(features, y)
+    heights, (curvature, slope, *rest) = solution[: len(budgets)], solution[len(budgets) :]
+    if curvature <= 0 or rank < len(solution):
+        return None
+    middle = -slope / (2 * curvature)
+    if exponent is None:
+        exponent = float(-rest[0] / (2 * curvature))
+    centers = middle + exponent * c
+    smallest, largest = (np.array([pick(size) for size in sizes]) - center_n for pick in (min, max))
+    beside = np.maximum(smallest - centers, centers - largest).max()
+    if not PLAUSIBLE_EXPONENTS[0] < exponent < PLAUSIBLE_EXPONENTS[1] or beside > BEYOND_EDGE:
+        return None
+    spare = max(1, len(y) - rank)  # degrees of freedom
     return IsoFlops(
         curvature=float(curvature),
-        offset=float(offset),
-        exponent=float(exponent),
+        offset=float(middle + center_n - exponent * center_c),
+        exponent=exponent,
         budgets=tuple(np.exp(log_c).tolist()),
-        minima=tuple(minima),
-        places=tuple(places),
+        minima=tuple(np.exp(heights - curvature * centers**2).tolist()),
         noise=float(np.sqrt(np.sum((features @ solution - y) ** 2) / spare)),
+        fitted=True,
+    )
+
+
+def _best_runs(runs: Sequence[SmallRun]) -> IsoFlops:
+    budgets = by_budget(runs)
+    log_c = np.log([_flops(group) for group in budgets])
+    best = [min(group, key=lambda run: run.loss) for group in budgets]
+    log_n = np.log([run.num_params for run in best])
+    return IsoFlops(
+        curvature=USUAL_CURVATURE,
+        offset=float(np.mean(log_n - USUAL_EXPONENT * log_c)),
+        exponent=USUAL_EXPONENT,
+        budgets=tuple(np.exp(log_c).tolist()),
+        minima=tuple(run.loss for run in best),
+        noise=UNKNOWN_NOISE,
+        fitted=False,
     )
 
 
