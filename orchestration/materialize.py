@@ -15,9 +15,8 @@ from orchestration import freshness, resources
 from orchestration.asset import FORCE, terminal
 from orchestration.assets import STEPS
 from orchestration.automation import EVERYTHING
+from orchestration.step import Step
 
-# What the table at the end says of an asset: names of reported figures, in this order.
-_TOLD = 4
 _PAGES = {"data_card": "index.html", "leaderboard": "index.html", "model_card": "index.html"}
 
 
@@ -115,21 +114,24 @@ def _outcome(instance: dg.DagsterInstance, failures: list[str], made: set[str]) 
         rows = found.value("dagster/row_count")
         seconds = None if unchanged else found.value("tarn/seconds")
         state = "fresh" if unchanged else "computed"
-        outcome.lines.append(Line(step.key, state, rows, seconds, _finding(found)))
+        outcome.lines.append(Line(step.key, state, rows, seconds, _finding(step, found)))
         if page := _PAGES.get(step.key):
             outcome.pages[step.key] = Path(str(found.version)) / page
     return outcome
 
 
-def _finding(found: freshness.Last) -> str:
-    """The first reported figures, in words."""
+def _finding(step: Step, found: freshness.Last) -> str:
+    """The figures that the step wants told, in words."""
     told = []
-    for name, value in found.metadata.items():
-        ours = "/" not in name and name not in ("bytes", "unchanged")
-        if ours and isinstance(value, dg.FloatMetadataValue | dg.IntMetadataValue):
-            figure = f"{value.value:,}" if isinstance(value.value, int) else f"{value.value:.4g}"
-            told.append(f"{name.replace('_', ' ')} {figure}")
-    return ", ".join(told[:_TOLD])
+    for name in step.tells:
+        value = found.value(name)
+        if isinstance(value, int):
+            told.append(f"{name.replace('_', ' ')} {value:,}")
+        elif isinstance(value, float):
+            told.append(f"{name.replace('_', ' ')} {value:.4g}")
+        elif value is not None:
+            told.append(f"{name.replace('_', ' ')} {value}")
+    return ", ".join(told)
 
 
 def _cause(event: dg.DagsterEvent) -> str:

@@ -31,6 +31,7 @@ class Step:
     code: int = 1  # raised by hand when the function comes to give another result
     kinds: tuple[str, ...] = ()  # at most three icons in the UI
     says: str  # what it is, in a sentence
+    tells: tuple[str, ...] = ()  # reported figures that the table at the end of a run shows
     watched: Callable[[Recipe, Workspace], str] = _nothing  # state outside that it reads
 
     @property

@@ -11,6 +11,10 @@ STEPS = (
         section=lambda recipe: recipe.datalake.documents,
         kinds=("spark", "deltalake"),
         says="The text of every record, with title, language and encoding.",
+        tells=(
+            "bytes of text",
+            "without text",
+        ),
     ),
     Step(
         key="signals",
@@ -29,6 +33,10 @@ STEPS = (
         section=lambda recipe: recipe.datalake.kept,
         kinds=("spark", "deltalake"),
         says="For each document, whether it is kept, or the first rule that dropped it.",
+        tells=(
+            "kept",
+            "dropped",
+        ),
     ),
     Step(
         key="duplicates",
@@ -38,6 +46,11 @@ STEPS = (
         section=lambda recipe: recipe.datalake.duplicates,
         kinds=("spark", "deltalake"),
         says="Clusters of exact and near duplicates among kept documents, and who survives.",
+        tells=(
+            "survivors",
+            "exact copies",
+            "near copies",
+        ),
     ),
     Step(
         key="corpus",
@@ -56,5 +69,9 @@ STEPS = (
         section=lambda recipe: recipe.datalake.data_card,
         kinds=("python",),
         says="Counts, bytes, licences and reasons per stage and source, as a page.",
+        tells=(
+            "found",
+            "bytes in the corpus",
+        ),
     ),
 )

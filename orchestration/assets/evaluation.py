@@ -11,6 +11,11 @@ STEPS = (
         section=lambda recipe: recipe.evaluation.base_evaluation,
         kinds=("pytorch", "mlflow"),
         says="Bits per byte per source beside bigram and trigram, and samples.",
+        tells=(
+            "bits_per_byte",
+            "bigram_bits_per_byte",
+            "trigram_bits_per_byte",
+        ),
     ),
     Step(
         key="leaderboard",

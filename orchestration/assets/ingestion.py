@@ -13,6 +13,10 @@ STEPS = (
         kinds=("python", "deltalake"),
         watched=lambda recipe, workspace: waiting(workspace),
         says="Pages fetched politely over HTTP into WARC files, one row a response.",
+        tells=(
+            "payload_mb",
+            "rows_per_second",
+        ),
     ),
     Step(
         key="raw/code",
@@ -22,5 +26,6 @@ STEPS = (
         kinds=("python", "deltalake"),
         watched=lambda recipe, workspace: installed_versions(recipe.datalake.code),
         says="Source files of installed packages, with version, path and SPDX licence.",
+        tells=("payload_mb",),
     ),
 )

@@ -11,5 +11,10 @@ STEPS = (
         section=lambda recipe: recipe.training.base_model,
         kinds=("ray", "pytorch", "mlflow"),
         says="The checkpoint made by the plan; predicted against realised loss.",
+        tells=(
+            "predicted",
+            "bits_per_byte",
+            "GFLOP/s",
+        ),
     ),
 )

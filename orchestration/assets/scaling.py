@@ -11,6 +11,11 @@ STEPS = (
         section=lambda recipe: recipe.training.scaling_runs,
         kinds=("ray", "pytorch", "deltalake"),
         says="Small trainings at three budgets of equal FLOPs, inside one Ray fit.",
+        tells=(
+            "runs",
+            "FLOPs",
+            "best bits per byte",
+        ),
     ),
     Step(
         key="scaling_law",
@@ -20,6 +25,10 @@ STEPS = (
         section=lambda recipe: recipe.training.scaling_law,
         kinds=("numpy",),
         says="The fit of loss against compute, its hold-out error and its interval.",
+        tells=(
+            "rule",
+            "exponent of N*",
+        ),
     ),
     Step(
         key="training_plan",
@@ -29,5 +38,12 @@ STEPS = (
         section=lambda recipe: recipe.training.training_plan,
         kinds=("python",),
         says="Size, tokens, batch, learning rates and predicted loss for the budget.",
+        tells=(
+            "d_model",
+            "tokens",
+            "predicted",
+            "predicted low",
+            "predicted high",
+        ),
     ),
 )

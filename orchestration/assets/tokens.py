@@ -11,6 +11,10 @@ STEPS = (
         section=lambda recipe: recipe.training.tokenizer,
         kinds=("python", "numpy"),
         says="Byte-pair encoding trained on the corpus.",
+        tells=(
+            "vocab_size",
+            "bytes per token",
+        ),
     ),
     Step(
         key="tokens",
@@ -20,5 +24,9 @@ STEPS = (
         section=lambda recipe: recipe.training.tokens,
         kinds=("numpy", "deltalake"),
         says="Packed token rows, train and validation, each naming its documents.",
+        tells=(
+            "train tokens",
+            "validation tokens",
+        ),
     ),
 )

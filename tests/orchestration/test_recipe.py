@@ -29,9 +29,9 @@ def test_a_recipe_that_extends_another_differs_only_where_it_speaks(tmp_path: Pa
 
 
 def test_a_number_may_be_written_as_people_write_budgets(tmp_path: Path) -> None:
-    text = "extends: tiny\ntraining: {training_plan: {budget_flops: 3e12}}"
+    text = "extends: tiny\ntraining: {training_plan: {flops: 3e12}}"
     plan = load_recipe(write(tmp_path, text)).training.training_plan
-    assert plan.budget_flops == 3e12
+    assert plan.flops == 3e12
 
 
 @pytest.mark.parametrize(

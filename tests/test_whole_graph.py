@@ -1,0 +1,175 @@
+"""The whole graph on the smoke recipe, as a user runs it: real crawl, Spark, Delta, Ray, MLflow."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+TOP = Path(__file__).parents[1]
+TARN = Path(sys.executable).with_name("tarn")
+
+
+def tarn(home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    env = {k: v for k, v in os.environ.items() if not k.startswith(("TARN_", "DAGSTER", "MLFLOW"))}
+    env |= {"TARN_HOME": str(home), "COLUMNS": "200", "TRITON_INTERPRET": "0"}
+    return subprocess.run([TARN, *arguments], env=env, cwd=TOP, capture_output=True, text=True)
+
+
+def states(output: str) -> dict[str, str]:
+    """State of each asset in the table that a run ends with."""
+    return dict(re.findall(r"^([a-z/_]+) +(computed|fresh|missing)\b", output, re.MULTILINE))
+
+
+def value(home: Path, key: str, name: str) -> object:
+    """A figure of an asset's last materialization, read as the UI reads it."""
+    import dagster as dg
+
+    from orchestration import freshness
+
+    with dg.DagsterInstance.from_config(str(home / "dagster")) as instance:
+        made = freshness.last(instance, key)
+        assert made is not None, key
+        return made.value(name)
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An installation in which the smoke recipe ran once."""
+    home = tmp_path_factory.mktemp("home")
+    done = tarn(home, "run", "--recipe", "smoke")
+    assert done.returncode == 0, done.stdout + done.stderr
+    (home / "first.txt").write_text(done.stdout)
+    (home / "first.err").write_text(done.stderr)
+    return home
+
+
+def test_every_asset_is_made_and_the_terminal_shows_nothing_else(home: Path) -> None:
+    from orchestration.assets import STEPS
+
+    output = (home / "first.txt").read_text()
+    assert states(output) == {step.key: "computed" for step in STEPS}
+    assert (home / "first.err").read_text() == ""
+    for noise in ("WARN", "Warning", "log4j", "ray.init", "Deprecat", "Traceback"):
+        assert noise not in output
+
+
+def test_the_pages_named_at_the_end_exist_and_need_no_network(home: Path) -> None:
+    output = (home / "first.txt").read_text()
+    pages = re.findall(r"^(?:data_card|leaderboard|model_card) +(\S+)$", output, re.MULTILINE)
+    assert len(pages) == 3
+    for page in pages:
+        assert not re.search(r"(src|href)=[\"']https?://[^\"']+\.(js|css)", Path(page).read_text())
+
+
+def test_a_second_run_finds_everything_fresh(home: Path) -> None:
+    done = tarn(home, "run", "--recipe", "smoke")
+    assert set(states(done.stdout).values()) == {"fresh"}
+    assert "everything is fresh" in done.stdout
+
+
+def test_numbers_stand_in_mlflow_with_the_versions_that_they_came_from(home: Path) -> None:
+    import mlflow
+
+    client = mlflow.MlflowClient(f"sqlite:///{home}/mlflow/mlflow.db")
+    runs = {
+        run.data.tags["mlflow.runName"]: run
+        for experiment in client.search_experiments()
+        for run in client.search_runs([experiment.experiment_id])
+    }
+    base = runs["base_model"]
+    assert base.info.status == "FINISHED"
+    assert base.data.metrics["bits_per_byte"] == pytest.approx(
+        float(str(value(home, "base_model", "bits_per_byte"))), abs=1e-4
+    )
+    [tokens] = [i for i in base.inputs.dataset_inputs if i.dataset.name.startswith("tokens")][:1]
+    source = json.loads(tokens.dataset.source)
+    assert source.get("delta_table_version", 0) == value(home, "tokens", "tarn/version")
+    assert base.data.tags["dagster/run_id"]
+    assert any("low" in name for name in runs["base_evaluation"].data.metrics)
+
+
+def test_the_table_of_rows_names_documents_that_lead_back_to_their_bytes(home: Path) -> None:
+    from datalake.tables import Lake
+
+    lake = Lake(str(home / "lake"))
+    rows = lake.read("tokens", columns=["doc_ids"], where={"split": "validation"})
+    identity = rows["doc_ids"][0].as_py()[0]
+    [document] = [r for r in lake.read("corpus").to_pylist() if r["doc_id"] == identity]
+    raw = lake.read(f"raw/{document['source']}", where={"doc_id": identity}).to_pylist()[0]
+    if document["source"] == "web":
+        from datalake.sources.warc import read_record
+
+        payload = read_record(raw["archive"], raw["offset"], raw["length"])
+    else:
+        payload = Path(raw["archive"]).read_bytes()
+    assert payload == raw["payload"]
+
+
+def test_a_changed_threshold_recomputes_from_kept_on_and_not_the_crawl(home: Path) -> None:
+    recipe = home / "stricter.yaml"
+    rules = "[starcoder2, {name: few_letters, signal: alphabetic_fraction, at_least: 0.6}]"
+    recipe.write_text(
+        f"extends: smoke\nname: smoke\ndatalake: {{kept: {{rules: {{code: {rules}}}}}}}"
+    )
+    done = tarn(home, "run", "--recipe", str(recipe))
+    made = states(done.stdout)
+    assert done.returncode == 0, done.stdout
+    fresh = [key for key, state in made.items() if state == "fresh"]
+    assert fresh == ["raw/web", "raw/code", "documents", "signals"]
+
+
+def test_a_changed_rule_without_effect_stops_where_nothing_changed(home: Path) -> None:
+    recipe = home / "without-effect.yaml"
+    recipe.write_text(
+        "extends: stricter\n".replace("stricter", str(home / "stricter.yaml"))
+        + "name: smoke\ndatalake: {kept: {rules: {web: [gopher_quality, "
+        "{name: too_many_words, signal: num_words, at_most: 99999999}]}}}"
+    )
+    done = tarn(home, "run", "--recipe", str(recipe))
+    made = states(done.stdout)
+    assert [key for key, state in made.items() if state == "computed"] == ["kept"], done.stdout
+
+
+def test_rules_that_drop_everything_fail_their_asset_alone(home: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "home"
+    shutil.copytree(home, copy)
+    recipe = tmp_path / "nothing.yaml"
+    nothing = "[{name: nothing_is_long_enough, signal: num_words, at_least: 1e12}]"
+    recipe.write_text(
+        f"extends: smoke\nname: smoke\n"
+        f"datalake: {{kept: {{rules: {{web: {nothing}, code: {nothing}}}}}}}"
+    )
+    done = tarn(copy, "run", "--recipe", str(recipe))
+    assert done.returncode == 1
+    assert re.search(
+        r"failed duplicates: datalake.kept.rules must keep at least one document, got none: "
+        r"nothing_is_long_enough dropped \d+",
+        done.stdout,
+    )
+    assert Path(str(value(copy, "base_model", "tarn/version"))).is_dir()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--recipe", "smoked"], "recipe must be one of .*, got smoked; did you mean smoke?"),
+        (["--recipe", "smoke", "--select", "key:nothing"], "--select must name an asset"),
+    ],
+)
+def test_a_wrong_call_is_refused_in_one_line(
+    tmp_path: Path, arguments: list[str], message: str
+) -> None:
+    done = tarn(tmp_path, "run", *arguments)
+    assert done.returncode == 2
+    assert re.fullmatch(rf"refused .*{message}.*\n", done.stdout), done.stdout
+
+
+def test_the_doctor_finds_this_machine_fit(home: Path) -> None:
+    done = tarn(home, "doctor")
+    assert done.returncode == 0, done.stdout
+    assert "Java" in done.stdout
