@@ -196,11 +196,11 @@ def test_scoring_gives_the_threads_back_and_tells_how_far_it_is():
     before, told = torch.get_num_threads(), []
     torch.set_num_threads(3)
     try:
-        model_nats(model, rows.tokens, 7, told.append)
+        model_nats(model, rows.tokens, 7, lambda done: told.append((done, torch.get_num_threads())))
         assert torch.get_num_threads() == 3
     finally:
         torch.set_num_threads(before)
-    assert told == [*range(7, len(rows.tokens), 7), len(rows.tokens)]
+    assert told == [(done, 1) for done in [*range(7, len(rows.tokens), 7), len(rows.tokens)]]
 
 
 def test_the_number_of_threads_changes_no_bit():

@@ -19,7 +19,7 @@ from datalake.config import Refusal
 from datalake.funnel import Count, Funnel
 from datalake.schemas import TABLES
 from datalake.workspace import Made, Version, Workspace
-from evaluation import run, scorecard
+from evaluation import ngrams, run, scorecard
 from evaluation.likelihood import one_thread_per_operator
 from evaluation.run import (
     EvaluationConfig,
@@ -141,10 +141,10 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> tuple[Workspace, dict[str
     rows = corpus_rows()
     table = pa.Table.from_pylist(rows, TABLES["corpus"].arrow)
     kept = [{k: row[k] for k in ("doc_id", "source", "licence", "num_bytes")} for row in rows]
-    kept = [row | {"keep": True, "reason": None} for row in kept]
-    rules = workspace.lake.overwrite(
-        "kept", pa.Table.from_pylist(kept, TABLES["kept"].arrow), inputs={"artifact": "folder"}
-    )
+    for reason in (None, "rule"):  # two versions, of which the corpus was made from the second
+        decided = [row | {"keep": reason is None, "reason": reason} for row in kept]
+        decisions = pa.Table.from_pylist(decided, TABLES["kept"].arrow)
+        rules = workspace.lake.overwrite("kept", decisions, inputs={"artifact": "folder"})
     corpus = workspace.lake.overwrite("corpus", table, inputs={"kept": rules.version})
     inputs: dict[str, Version] = {"corpus": corpus.version}
     vocabulary = training_run.TokenizerConfig(vocab_size=VOCAB, pattern="cl100k_digits")
@@ -200,6 +200,20 @@ def test_the_report_has_what_checks_and_people_ask_for(evaluated):
     assert evaluated.plots["Bits per byte"].startswith("<svg")
 
 
+def test_the_baselines_have_read_the_training_rows_and_nothing_else(house, evaluated):
+    workspace, inputs = house
+    train_rows, held_out = (
+        Rows.from_files(workspace.lake.files("tokens", 0, {"split": split})).tokens
+        for split in ("train", "validation")
+    )
+    scored = Tokenizer.load(str(inputs["tokenizer"])).bytes_per_token[held_out[:, 1:]] > 0
+    trained = ngrams.train(train_rows, VOCAB)
+    _, sums, _ = scorecard.read(str(evaluated.version))
+    for order, name in ((2, "bigram"), (3, "trigram")):
+        expected = trained.nats(held_out, order)[scored].sum(dtype=np.float64)
+        assert sums.nats[name].sum() == pytest.approx(expected, rel=1e-9)
+
+
 def test_training_longer_than_chance_beats_the_uniform_guess(evaluated):
     card, sums, _ = scorecard.read(str(evaluated.version))
     uniform = sums.num_tokens.sum() * np.log2(VOCAB) / sums.num_bytes.sum()
@@ -229,7 +243,9 @@ def test_no_path_of_this_machine_is_in_the_artifact(house, evaluated):
     workspace, _ = house
     text = (Path(str(evaluated.version)) / "evaluation.json").read_text()
     assert str(workspace.home) not in text
-    assert json.loads(text)["inputs"]["tokens"] == 0
+    found = json.loads(text)
+    assert found["inputs"]["tokens"] == 0
+    assert found["inputs"]["base_model"] == found["weights"]
 
 
 def test_samples_begin_as_their_documents_do(house, evaluated):
@@ -242,6 +258,7 @@ def test_samples_begin_as_their_documents_do(house, evaluated):
         assert row["text"].startswith(sample.prompt + sample.truth)
         assert (sample.title, sample.licence) == (row["title"], row["licence"])
         assert len(sample.prompt_ids) == 1 + CONFIG.prompts.prompt_tokens
+    assert any(sample.greedy != sample.sampled for sample in card.samples)
 
 
 def test_every_number_is_in_mlflow_with_its_interval_and_the_versions_read(house, evaluated):
@@ -257,6 +274,8 @@ def test_every_number_is_in_mlflow_with_its_interval_and_the_versions_read(house
         evaluated.report["bits_per_byte"], abs=1e-5
     )
     read = {i.dataset.name: i.dataset.digest for i in found.inputs.dataset_inputs}
+    tags = [{t.key: t.value for t in i.tags} for i in found.inputs.dataset_inputs]
+    assert tags == [{"mlflow.data.context": "evaluation"}] * 2
     assert read == {"tokens": f"v{inputs['tokens']}", "corpus": f"v{inputs['corpus']}"}
     assert found.data.tags["parent_model"] == inputs["base_model"]
 
@@ -286,8 +305,8 @@ def test_the_model_card_tells_the_whole_story(house, evaluated):
     assert "<h1>tiny</h1>" in page and "To be tested." in page
     assert f"{evaluated.report['bits_per_byte']:.3f}" in page
     assert "inside the interval" in page
-    for name in ("tokens", "corpus", "kept"):  # down to what the corpus was made of
-        assert f"<dt>{name}</dt><dd>version 0</dd>" in page
+    for name, version in (("tokens", 0), ("corpus", 0), ("kept", 1)):
+        assert f"<dt>{name}</dt><dd>version {version}</dd>" in page
     assert "no known licence" in page  # the documents of the source web
     assert "<dt>muon lr</dt><dd>0.01</dd>" in page
     assert str(workspace.home) not in page
