@@ -123,9 +123,8 @@ def _report(outcome: "materialize.Outcome", seconds: float) -> None:  # type: ig
     for failure in outcome.failures:
         console.print(f"[red]failed[/] {failure}", soft_wrap=True)
     console.print()
-    if outcome.computed:
-        done = f"{outcome.computed} computed, {outcome.unchanged} unchanged"
-    else:
+    done = f"{outcome.computed} computed, {outcome.unchanged} unchanged"
+    if not outcome.computed and not outcome.failures:
         done = "everything is fresh"
     console.print(f"{done} in {seconds:.0f} s")
     for name, path in outcome.pages.items():

@@ -1,1 +1,4 @@
-"""Tokens and tensors: tokenizer, models, kernels, scaling laws, inference. Start with ``run.py`` and ``loop.py``."""
+"""Tokens and tensors: tokenizer, models, kernels, scaling laws, inference.
+
+Start with ``run.py`` and ``loop.py``.
+"""

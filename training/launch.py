@@ -21,7 +21,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from datalake.config import Refusal
 from datalake.workspace import Workspace
@@ -37,7 +37,6 @@ _OWN_ENVIRONMENT = {  # read by Ray when it is imported or started
 }
 _SOCKET_FOLDER = Path("/tmp")  # a socket's path may have 107 bytes, a workspace's name any number
 _KEPT_SESSIONS = 3  # of which the logs stay
-_held: list[TextIO] = []  # the lock of this process's session, until the process ends
 
 Task = Callable[[Any, int, int], Any]  # (settings, rank, world) -> value
 
@@ -180,12 +179,11 @@ def _own_session(sessions: Path) -> Path:
     """A short path to a new folder below ``sessions`` that is locked while this process lives."""
     folder = sessions / secrets.token_hex(4)
     folder.mkdir()
-    lock = (folder / "lock").open("w")
-    fcntl.flock(lock, fcntl.LOCK_EX)
-    _held.append(lock)
+    # A bare descriptor: it stays open until the process ends, on purpose.
+    fcntl.flock(os.open(folder / "lock", os.O_CREAT | os.O_RDWR), fcntl.LOCK_EX)
     short = _SOCKET_FOLDER / f"tarn-ray-{folder.name}"
     short.symlink_to(folder.resolve())
-    atexit.register(short.unlink, missing_ok=True)
+    atexit.register(_remove_short, folder)
     return short
 
 
@@ -199,7 +197,6 @@ def end_leftovers(sessions: Path) -> list[int]:
     ended: list[int] = []
     abandoned = [folder for folder in sessions.iterdir() if not _is_owned(folder)]
     for folder in abandoned:
-        (_SOCKET_FOLDER / f"tarn-ray-{folder.name}").unlink(missing_ok=True)
         ended += _writers(folder)
     for number, patience_seconds in ((signal.SIGTERM, 5.0), (signal.SIGKILL, 5.0)):
         alive = [pid for pid in ended if _is_running(pid)]
@@ -209,10 +206,22 @@ def end_leftovers(sessions: Path) -> list[int]:
         deadline = time.monotonic() + patience_seconds
         while any(map(_is_running, alive)) and time.monotonic() < deadline:
             time.sleep(0.05)
+    for folder in abandoned:
+        _remove_short(folder)
     newest_first = sorted(abandoned, key=lambda folder: folder.stat().st_mtime, reverse=True)
     for folder in newest_first[_KEPT_SESSIONS:]:
         shutil.rmtree(folder, ignore_errors=True)
     return ended
+
+
+def _remove_short(session: Path) -> None:
+    """Remove the short path of ``session``: a link, or the folder that a helper of Ray, writing
+    its last lines after the link was gone, made in its place."""
+    short = _SOCKET_FOLDER / f"tarn-ray-{session.name}"
+    if short.is_symlink():
+        short.unlink(missing_ok=True)
+    else:
+        shutil.rmtree(short, ignore_errors=True)
 
 
 def _is_owned(session: Path) -> bool:
