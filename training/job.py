@@ -3,6 +3,8 @@
 A job pickles and is small: rows travel as the names of the Parquet parts of one table version.
 """
 
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from datalake.config import Refusal
+from datalake.config import Config, Refusal
 from datalake.workspace import Inputs, Workspace
 from training.data.loader import Rows
 from training.loop import TrainConfig, TrainResult, train
@@ -29,8 +31,9 @@ class Text:
 
     @classmethod
     def of(cls, workspace: Workspace, inputs: Inputs, model: ModelConfig) -> "Text":
-        """What the inputs ``tokens`` and ``tokenizer`` name. Refuses a model of another
-        vocabulary, before any worker starts.
+        """What the inputs ``tokens`` and ``tokenizer`` name.
+
+        Refuses a model of another vocabulary, before any worker starts.
         """
         lake, version = workspace.lake, int(inputs["tokens"])
         bytes_per_token = Tokenizer.load(str(inputs["tokenizer"])).bytes_per_token
@@ -59,6 +62,25 @@ class Job:
     text: Text
     folder: Path
     about: Mapping[str, Any] = field(default_factory=dict)  # goes into the manifests
+
+
+def run_folder(
+    workspace: Workspace, asset: str, inputs: Inputs, config: Config, careless: set[str]
+) -> Path:
+    """Where ``asset`` trains, named by everything that decides the result.
+
+    So an interrupted training finds itself again, and other settings or inputs begin a new one.
+    ``careless`` names the settings that decide nothing but time.
+    """
+    contents = {
+        key: workspace.lake.content(key, version)
+        if isinstance(version, int)
+        else Path(version).name
+        for key, version in inputs.items()
+    }
+    decisive = [asset, contents, config.model_dump(mode="json", exclude=careless)]
+    digest = hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
+    return workspace.folder("runs").resolve() / f"{asset}-{digest[:16]}"
 
 
 def work(job: Job, rank: int, world: int) -> TrainResult:

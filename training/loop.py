@@ -24,7 +24,7 @@ from training import checkpoint
 from training.checkpoint import Checkpoint
 from training.data.loader import Rows, batch
 from training.hardware import Hardware, Precision, probe
-from training.losses import next_token_loss, next_token_nats
+from training.losses import next_token_loss
 from training.models.accounting import train_flops_per_token
 from training.models.language_model import LanguageModel, build
 from training.models.variants import ModelConfig
@@ -32,10 +32,10 @@ from training.optim import Optimizer
 from training.parallel.data_parallel import DataParallel
 from training.progress import Progress
 from training.schedule import OptimizerConfig, multiplier
+from training.validation import bits_per_byte
 
 Loss = Callable[[LanguageModel, Tensor], Tensor]
 ALONE = DataParallel()
-EVALUATION_ROWS = 16  # of one forward pass, where training's own share is smaller
 
 
 class TrainConfig(Config):
@@ -133,7 +133,17 @@ def train(
                 run.save()
 
         run.progress.stop()
-        run.save(evaluate(model, validation_rows, bytes_per_token, config, hardware, ranks))
+        run.save(
+            bits_per_byte(
+                model,
+                validation_rows,
+                bytes_per_token,
+                hardware,
+                num_rows=config.validation_rows,
+                rows_per_batch=config.micro_batch_rows or max(config.batch_rows, 16),
+                ranks=ranks,
+            )
+        )
         result = finished(folder)
         assert result is not None
         return result
@@ -155,37 +165,6 @@ def finished(folder: Path) -> TrainResult | None:
         digest=says["weights"],
         hardware=says["hardware"],
     )
-
-
-def evaluate(
-    model: LanguageModel,
-    rows: Rows,
-    bytes_per_token: np.ndarray,
-    config: TrainConfig,
-    hardware: Hardware,
-    ranks: DataParallel = ALONE,
-) -> float:
-    """Bits per byte on ``config.validation_rows`` rows, spread evenly over all of ``rows``.
-
-    Spread, because neighbouring rows come from the same documents: the first 512 rows of a split
-    read 2.126 where all of it read 2.025.
-    """
-    count = min(config.validation_rows, len(rows))
-    chosen = np.linspace(0, len(rows) - 1, count).round().astype(np.int64)
-    chosen = chosen[ranks.rank :: ranks.world]
-    num_bytes = torch.from_numpy(np.asarray(bytes_per_token, dtype=np.int64)).to(hardware.device)
-    nats, total_bytes = 0.0, 0
-    size = config.micro_batch_rows or max(config.batch_rows, EVALUATION_ROWS)
-    for first in range(0, len(chosen), size):
-        ids = rows.tokens[chosen[first : first + size]].astype(np.int64)
-        tokens = torch.from_numpy(ids).to(hardware.device)
-        with hardware.autocast():
-            surprise = next_token_nats(model, tokens)
-        lengths = num_bytes[tokens[:, 1:]]
-        nats += surprise.double()[lengths > 0].sum().item()
-        total_bytes += int(lengths.sum())
-    shares = ranks.gather((nats, total_bytes))
-    return sum(n for n, _ in shares) / math.log(2) / sum(b for _, b in shares)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -4,8 +4,6 @@ Each stage reads its inputs at the versions given, makes one table or artifact, 
 made; the work itself is in the modules that it names.
 """
 
-import hashlib
-import json
 import math
 import tempfile
 import time
@@ -176,29 +174,12 @@ def scaling_runs(workspace: Workspace, inputs: Inputs, config: ScalingRunsConfig
     A sweep that was interrupted goes on with the runs that are missing.
     """
     from training import launch, tracking
-    from training.job import Job, Text
-    from training.loop import TrainConfig
+    from training.job import Text, run_folder
     from training.scaling import sweep
 
-    folder = _run_folder(workspace, "scaling_runs", inputs, config, {"workers", "retries"})
+    folder = run_folder(workspace, "scaling_runs", inputs, config, {"workers", "retries"})
     text = Text.of(workspace, inputs, config.model)
-    jobs = [
-        Job(
-            config=TrainConfig(
-                model=run.model,
-                optimizer=run.optimizer,
-                flops=run.flops,
-                batch_rows=run.batch_rows,
-                validation_rows=config.validation_rows,
-                checkpoint_steps=run.num_steps,  # a small run that is lost is made again
-                seed=config.seed,
-                precision=config.precision,
-            ),
-            text=text,
-            folder=folder / run.name,
-        )
-        for run in sweep.design(config)
-    ]
+    jobs = sweep.jobs_of(config, text, folder)
     began = time.monotonic()
     with tracking.open_run(
         workspace, "scaling_runs", params=config.model_dump(), inputs=inputs, folder=folder
@@ -312,14 +293,14 @@ def base_model(workspace: Workspace, inputs: Inputs, config: BaseModelConfig) ->
     """
     from training import launch, progress, tracking
     from training.charts import loss_chart
-    from training.job import Job, Text, work
+    from training.job import Job, Text, run_folder, work
     from training.loop import TrainConfig, finished
     from training.scaling.plan import Plan
 
     plan_file = Path(str(inputs["training_plan"])) / "training_plan.json"
     plan = Plan.model_validate_json(plan_file.read_bytes())
     careless = {"num_checkpoints", "workers", "threads", "retries"}
-    folder = _run_folder(workspace, "base_model", inputs, config, careless)
+    folder = run_folder(workspace, "base_model", inputs, config, careless)
     train_config = TrainConfig(
         model=plan.model,
         optimizer=plan.optimizer,
@@ -392,25 +373,6 @@ def base_model(workspace: Workspace, inputs: Inputs, config: BaseModelConfig) ->
         },
         plots={"Loss": plot},
     )
-
-
-def _run_folder(
-    workspace: Workspace, asset: str, inputs: Inputs, config: Config, careless: set[str]
-) -> Path:
-    """Where ``asset`` trains, named by everything that decides the result.
-
-    So an interrupted training finds itself again, and other settings or inputs begin a new one.
-    ``careless`` names the settings that decide nothing but time.
-    """
-    contents = {
-        key: workspace.lake.content(key, version)
-        if isinstance(version, int)
-        else Path(version).name
-        for key, version in inputs.items()
-    }
-    decisive = [asset, contents, config.model_dump(mode="json", exclude=careless)]
-    digest = hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
-    return workspace.folder("runs").resolve() / f"{asset}-{digest[:16]}"
 
 
 def _save_json(workspace: Workspace, name: str, value: Config) -> tuple[str, str]:

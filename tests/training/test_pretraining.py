@@ -20,7 +20,7 @@ from datalake.config import Refusal
 from datalake.schemas import TABLES
 from datalake.workspace import Inputs, Made, Workspace
 from training import checkpoint, run, tracking
-from training.job import Job, Text, work
+from training.job import Job, Text, run_folder, work
 from training.models.variants import TransformerConfig
 from training.scaling.fit import Law, Prediction
 from training.scaling.plan import Plan, TrainingPlanConfig
@@ -194,7 +194,7 @@ def test_a_changed_setting_begins_another_run(workspace: Workspace, planned: Inp
     def folder(**changes: int) -> str:
         config = settings(**changes)
         careless = {"num_checkpoints", "workers", "threads", "retries"}
-        return run._run_folder(workspace, "base_model", planned, config, careless).name
+        return run_folder(workspace, "base_model", planned, config, careless).name
 
     assert folder(retries=5, workers=2) == folder()
     assert folder(seed=1) != folder()

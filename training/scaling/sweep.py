@@ -31,7 +31,7 @@ from training.scaling import hyperparameters
 from training.schedule import OptimizerConfig
 
 if TYPE_CHECKING:
-    from training.job import Job
+    from training.job import Job, Text
     from training.loop import TrainResult
 
 SAY_SECONDS = 5.0  # between two lines of progress
@@ -151,6 +151,30 @@ def _small_run(config: ScalingRunsConfig, model: ModelConfig, flops: float) -> S
         num_steps=num_steps,
         optimizer=hyperparameters.rates(config.optimizer, rows * model.context_length),
     )
+
+
+def jobs_of(config: ScalingRunsConfig, text: "Text", folder: Path) -> list["Job"]:
+    """The runs as jobs, each in a folder of its own below ``folder``."""
+    from training.job import Job
+    from training.loop import TrainConfig
+
+    return [
+        Job(
+            config=TrainConfig(
+                model=run.model,
+                optimizer=run.optimizer,
+                flops=run.flops,
+                batch_rows=run.batch_rows,
+                validation_rows=config.validation_rows,
+                checkpoint_steps=run.num_steps,  # a small run that is lost is made again
+                seed=config.seed,
+                precision=config.precision,
+            ),
+            text=text,
+            folder=folder / run.name,
+        )
+        for run in design(config)
+    ]
 
 
 def train_all(jobs: Sequence["Job"], rank: int, world: int) -> None:
