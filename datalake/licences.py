@@ -14,6 +14,7 @@ from typing import Any
 from license_expression import (
     ExpressionError,
     LicenseWithExceptionSymbol,
+    Licensing,
     get_license_index,
     get_spdx_licensing,
 )
@@ -86,7 +87,7 @@ def is_allowed(expression: str) -> bool:
     conditions away and adds none.
     """
     try:
-        tree = get_spdx_licensing().parse(expression)
+        tree = _licensing().parse(expression)
     except ExpressionError:
         return False
     return tree is not None and _judge(tree)
@@ -101,7 +102,7 @@ def spdx(text: str) -> str | None:
         if not candidate:
             continue
         try:
-            return str(get_spdx_licensing().parse(candidate, validate=True, strict=True).render())
+            return str(_licensing().parse(candidate, validate=True, strict=True).render())
         except ExpressionError:
             continue
     return None
@@ -157,13 +158,18 @@ def _from_classifiers(classifiers: Iterable[str]) -> str | None:
 
 
 def _judge(tree: Any) -> bool:
-    licensing = get_spdx_licensing()
+    licensing = _licensing()
     if isinstance(tree, licensing.OR):
         return any(map(_judge, tree.args))
     if isinstance(tree, licensing.AND):
         return all(map(_judge, tree.args))
     symbol = tree.license_symbol if isinstance(tree, LicenseWithExceptionSymbol) else tree
     return _categories().get(symbol.key) in ALLOWED_CATEGORIES
+
+
+@cache
+def _licensing() -> Licensing:
+    return get_spdx_licensing()  # reads the whole index at every call
 
 
 @cache

@@ -1,5 +1,6 @@
 """Source files to text: which encoding, and what a file is not text at all."""
 
+import codecs
 import re
 
 from resiliparse.parse.encoding import detect_encoding
@@ -17,7 +18,7 @@ class DecodingError(ValueError):
 
 
 def decode_source(payload: bytes) -> tuple[str, str]:
-    """Text of a source file, normalised, and the encoding it was read with.
+    """Text of a source file, normalised, and the encoding it was read with, by Python's name.
 
     A byte order mark wins, then PEP 263's comment, then UTF-8, then detection; each is believed
     only if it fits every byte. Raises DecodingError for binary data and where nothing fits.
@@ -29,21 +30,27 @@ def decode_source(payload: bytes) -> tuple[str, str]:
         raise DecodingError("binary")
     cookie = _COOKIE.search(payload)
     named = cookie[1].decode("ascii", "ignore") if cookie else None
+    if named and not _reads_ascii(named):  # else the comment could not have been read
+        named = None
     for candidate in (named, "utf-8", detect_encoding(payload, _MAX_DETECTED)):
         if candidate is None:
             continue
         try:
-            return _decode(payload, candidate), candidate.lower()
+            return _decode(payload, candidate), codecs.lookup(candidate).name
         except DecodingError:
             continue
     raise DecodingError("encoding")
 
 
+def _reads_ascii(encoding: str) -> bool:
+    try:
+        return encoding.encode().decode(encoding) == encoding
+    except (LookupError, UnicodeError):
+        return False
+
+
 def _decode(payload: bytes, encoding: str) -> str:
     try:
-        text = payload.decode(encoding)
-    except (LookupError, UnicodeError) as error:  # an unknown name, or bytes that do not fit
+        return normalise(payload.decode(encoding))
+    except (LookupError, UnicodeError) as error:  # no codec of text, or bytes that do not fit
         raise DecodingError("encoding") from error
-    if not isinstance(text, str):  # ``coding: hex`` and the like give bytes
-        raise DecodingError("encoding")
-    return normalise(text)

@@ -4,6 +4,7 @@ The options are the best of those measured on the 181 pages of scrapinghub's art
 benchmark: F1 0.934, against 0.653 for all text of a page.
 """
 
+import codecs
 import re
 from dataclasses import dataclass
 
@@ -82,7 +83,7 @@ def parse_page(payload: bytes, content_type: str | None) -> tuple[HTMLTree, str]
 
 
 def decode_html(payload: bytes, content_type: str | None) -> tuple[str, str]:
-    """HTML as text, and the encoding it was read with, by its WHATWG name.
+    """HTML as text, and the encoding it was read with, by Python's name.
 
     A byte order mark wins, then the header, then ``meta``, then detection (WHATWG Encoding and
     HTML standards). A declared encoding that does not fit the bytes is not believed.
@@ -96,7 +97,7 @@ def decode_html(payload: bytes, content_type: str | None) -> tuple[str, str]:
         if known is None:
             continue
         try:
-            return payload.decode(known), known
+            return payload.decode(known), codecs.lookup(known).name
         except (UnicodeDecodeError, LookupError):
             continue
     guess = detect_encoding(payload) or "windows-1252"
