@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 from typing import Annotated
 
@@ -49,9 +50,9 @@ def ingest_web(workspace: Workspace, config: WebConfig) -> Ingested:
     for path in inbox(workspace):
         stamp = f"inbox {path.name}"
         captures = read_captures(path, INBOX_MAX_BYTES, report)
-        rows = list(_unique(stamp, captures, None, report))
-        if rows:
-            commit = _put(workspace, "raw/web", stamp, rows)
+        rows = _unique(stamp, captures, None, report)
+        if (first := next(rows, None)) is not None:
+            commit = _put(workspace, "raw/web", stamp, chain([first], rows))
         else:
             report.fail("archive without a page", str(path))
     report.finish()
@@ -91,7 +92,7 @@ def _pages(workspace: Workspace, config: WebConfig, snapshot: str, report: Repor
         )
         yield from _unique(snapshot, found, config.licence, report)
         return
-    name = f"{config.kind}-{datetime.now(UTC):%Y%m%d%H%M%S}"
+    name = f"{config.kind}-{datetime.now(UTC):%Y%m%d%H%M%S%f}"
     with WarcWriter(workspace.folder("archives"), name) as archive:
         if isinstance(config, CrawlConfig):
             pages = Crawl(config, archive, report).pages()

@@ -72,13 +72,18 @@ class Capture:
 
 
 class WarcWriter:
-    """Writes exchanges to a new archive, which has its name only when it is complete."""
+    """Writes exchanges to a new archive, which has its name only when it is complete.
+
+    Raises FileExistsError for a name that is taken: rows point into the archive that has it.
+    """
 
     def __init__(self, folder: Path, name: str) -> None:
         self.path = folder / f"{name}.warc.gz"
         self._draft = folder / f".draft-{uuid.uuid4().hex}.warc.gz"
 
     def __enter__(self) -> Self:
+        if self.path.exists():
+            raise FileExistsError(f"{self.path} is an archive already")
         self._file: BinaryIO = self._draft.open("wb")
         self._info_id = _new_urn()
         headers = {"Content-Type": "application/warc-fields", "WARC-Filename": self.path.name}
@@ -186,6 +191,7 @@ def read_captures(path: Path, max_bytes: int, report: Report) -> Iterator[Captur
         if isinstance(found, str):
             report.skip(found)
         else:
+            report.keep(len(found.payload))
             yield found
 
 

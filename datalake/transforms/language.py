@@ -2,6 +2,7 @@
 
 import math
 import re
+from typing import Any
 
 from resiliparse.parse.lang import detect_fast
 
@@ -69,8 +70,8 @@ def of_prose(text: str, declared: str | None = None) -> str:
         letters = sum(map(str.isalpha, sample)) if script.search(sample) else 0
         if letters and len(script.findall(sample)) >= _SCRIPT_SHARE * letters:
             return language
-    guesses = dict(detect_fast(sample, n_results=_NUM_GUESSES))
-    possible = {g: rank for g, rank in guesses.items() if g not in (*_SCRIPTS, UNKNOWN)}
+    guesses: Any = detect_fast(sample, n_results=_NUM_GUESSES)  # pairs of code and rank
+    possible = {g: rank for g, rank in guesses if g not in (*_SCRIPTS, UNKNOWN)}
     if not possible:
         return UNKNOWN
     best = min(possible, key=lambda guess: possible[guess])

@@ -30,7 +30,7 @@ def settings(site: Site, **changes: Any) -> CrawlConfig:
 
 
 def crawl(folder: Path, report: Report, config: CrawlConfig, **more: Any) -> list[Capture]:
-    with WarcWriter(folder, "test") as archive:
+    with WarcWriter(folder, f"test-{len(list(folder.iterdir()))}") as archive:
         return list(Crawl(config, archive, report, **more).pages())
 
 

@@ -126,6 +126,14 @@ def test_an_archive_has_its_name_only_when_it_is_complete(tmp_path: Path) -> Non
     assert archive.path.exists() and len(list(tmp_path.iterdir())) == 1
 
 
+def test_an_archive_is_never_written_over(tmp_path: Path) -> None:
+    path = write(tmp_path, 1)
+    before = path.read_bytes()
+    with pytest.raises(FileExistsError, match="is an archive already"):
+        write(tmp_path, 2)
+    assert path.read_bytes() == before and len(list(tmp_path.iterdir())) == 1
+
+
 def test_what_is_no_page_is_counted_by_reason(tmp_path: Path, report: Report) -> None:
     with WarcWriter(tmp_path, "test") as archive:
         archive.write(response(0, status=404))
