@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 
 from evaluation.likelihood import packed_rows
@@ -38,6 +40,19 @@ def test_every_source_shows_its_first_documents_by_identity():
     everything = [o.doc_id for o in chosen(per_source=100) if SOURCES[o.doc_id] == "web"]
     assert [o.doc_id for o in picked if SOURCES[o.doc_id] == "web"] == sorted(everything)[:3]
     assert len(everything) > 3
+
+
+def test_where_a_document_stands_does_not_decide_whether_it_is_shown():
+    rows = packed_rows(table(TEXTS, CONTEXT).to_batches(), "validation")
+    backwards = dataclasses.replace(rows, doc_ids=rows.doc_ids[::-1])
+    limits = {"prompt_tokens": 5, "new_tokens": 4}
+    few = list(openings(backwards, SOURCES, BYTES, per_source=2, **limits))
+    every = list(openings(backwards, SOURCES, BYTES, per_source=100, **limits))
+    for source in ("code", "web"):
+        shown, all_of_them = (
+            [one.doc_id for one in some if SOURCES[one.doc_id] == source] for some in (few, every)
+        )
+        assert shown == sorted(all_of_them)[:2]
 
 
 def test_a_prompt_never_runs_into_another_document():
