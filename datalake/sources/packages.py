@@ -50,7 +50,7 @@ def read_packages(config: PackagesConfig, snapshot: str, report: Report) -> Iter
     installed = [_find(number, package.name) for number, package in enumerate(config.packages)]
     seen: set[str] = set()  # two distributions may hold the same files
     for package, found in zip(config.packages, installed, strict=True):
-        licence = licences.from_metadata(found.metadata)
+        licence, version = licences.from_metadata(found.metadata), found.version
         for file in _sample(_files(found, config, report), package.max_bytes, report):
             if file.path in seen:
                 report.skip("in two distributions")
@@ -80,7 +80,7 @@ def read_packages(config: PackagesConfig, snapshot: str, report: Report) -> Iter
                 "payload_digest": payload_digest(payload),
                 "content_type": None,
                 "package": canonical_name(package.name),
-                "package_version": found.version,
+                "package_version": version,
                 "path": file.name,
             }
 
