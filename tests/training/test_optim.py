@@ -91,6 +91,17 @@ def test_adam_takes_a_first_step_of_the_rate_of_its_role() -> None:
             torch.testing.assert_close(parameter - before[name], change, atol=1e-6, rtol=1e-4)
 
 
+def test_a_multiplier_holds_for_its_step_alone() -> None:
+    model = build(small_config())
+    optimizer, before = Optimizer(model, CONFIG), weights(model)
+    for parameter in model.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    optimizer.step(0.0)
+    optimizer.step(1.0)
+    change = torch.full_like(model.head_weight, -CONFIG.adam_lr)
+    torch.testing.assert_close(model.head_weight - before["head.weight"], change)
+
+
 def test_a_multiplier_of_zero_and_a_missing_gradient_change_nothing() -> None:
     model = build(small_config())
     optimizer, before = Optimizer(model, CONFIG), weights(model)

@@ -135,3 +135,12 @@ def test_the_kernel_survives_logits_that_overflow_an_exponential(device: str) ->
     gradient = kernel_rows(logits, torch.tensor([2], device=device), nats)
     assert nats.item() == 2000.0
     torch.testing.assert_close(gradient, torch.tensor([[1.0, 0.0, -1.0]], device=device))
+
+
+def test_the_kernel_follows_a_maximum_that_rises_from_block_to_block(device: str) -> None:
+    logits = torch.linspace(-40, 40, 9_000, device=device)[None]
+    targets = torch.tensor([8_000], device=device)
+    nats = torch.full((2, 1), math.nan, device=device)
+    reference = twin_rows(logits.clone(), targets, nats[0])
+    torch.testing.assert_close(kernel_rows(logits.clone(), targets, nats[1]), reference)
+    torch.testing.assert_close(nats[1], nats[0])
