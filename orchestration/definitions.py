@@ -20,7 +20,11 @@ defs = dg.Definitions(
     jobs=[
         dg.define_asset_job(EVERYTHING, dg.AssetSelection.all(), description="The whole graph."),
         *(
-            dg.define_asset_job(group, dg.AssetSelection.groups(group), description=f"{group}.")
+            dg.define_asset_job(
+                f"{group}_group",  # a bare "tokens" would be the name of an asset, too
+                dg.AssetSelection.groups(group),
+                description=f"The assets of group {group}.",
+            )
             for group in GROUPS
         ),
     ],
