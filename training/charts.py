@@ -48,12 +48,12 @@ def _draw_parabolas(axes: Any, law: Law) -> None:
         if not curves.fitted:
             axes.plot(sizes, [run.loss for run in group], color=colour, lw=1, label=label)
             continue
-        best = curves.best_params(flops)
+        best = curves.places[place]
         across = np.geomspace(min(*sizes, best), max(*sizes, best), _POINTS)
         along = [curves.curve(place, n) for n in across]
         axes.plot(across, along, color=colour, lw=1, label=label)
     axes.set(xscale="log", xlabel="parameters that multiply", ylabel="bits per byte")
-    known = "" if curves.fitted else " (assumed: no minimum among these sizes)"
+    known = "" if curves.fitted else ", and no minimum among these sizes"
     axes.set_title(f"N* ~ C^{curves.exponent:.2f}{known}", fontsize=9)
     axes.legend(frameon=False, fontsize=8)
 

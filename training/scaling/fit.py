@@ -23,11 +23,14 @@ from pydantic import Field
 
 from datalake.config import Config, Refusal
 
-BEYOND_EDGE = math.log(3)  # how far beside the sizes that were run a minimum is believed
-USUAL_EXPONENT = 0.5  # of N* in C: 0.46 to 0.54 (Hoffmann et al.; marin 0.535; nanochat 0.54)
-PLAUSIBLE_EXPONENTS = (0.25, 0.75)  # of six definitions of N, the flattest and steepest fits
-# Of log L over log N, half of alpha beta (1 - E / L) with the exponents of Hoffmann et al.
-USUAL_CURVATURE = 0.03
+BEYOND_EDGE = math.log(2)  # how far beside the sizes that were run a minimum is believed
+PLACE_ERROR = 0.3  # of log N at the lowest run of a budget, taken for its minimum
+# Of N* in C: 0.46 to 0.54 (Hoffmann et al.; marin 0.535; nanochat 0.54, and 0.37 to 0.70 by other
+# counts of N).
+USUAL_EXPONENT, EXPONENT_SPREAD = 0.5, 0.15
+# Of log L over log N, half of alpha beta (1 - E / L) with the exponents of Hoffmann et al.; less
+# than a tenth of it is noise.
+USUAL_CURVATURE, LEAST_CURVATURE = 0.03, 0.003
 UNKNOWN_NOISE = 0.005  # of log L, where no curve was fitted: as small runs of one seed differ
 SAME_BUDGET = 1.25  # runs whose FLOPs differ by less belong to one budget; whole steps are uneven
 
@@ -46,19 +49,16 @@ class SmallRun(Config):
 
 
 class IsoFlops(Config):
-    """Parabolas of log L over log N, one per budget, with one curvature and minima on one line.
-
-    log L = height_b + curvature (log N - center_b)^2, where center = offset + exponent log C:
-    a budget with few runs, or with its minimum beside them, borrows from the others.
-    """
+    """Parabolas of log L over log N, one per budget, with one curvature, and where they lead."""
 
     curvature: float
     offset: float
     exponent: float  # N* ~ C^exponent
     budgets: tuple[float, ...] = Field(strict=False)  # FLOPs, ascending
     minima: tuple[float, ...] = Field(strict=False)  # bits per byte, the least at each budget
+    places: tuple[float, ...] = Field(strict=False)  # N of each minimum
     noise: float  # standard deviation of log L around the parabolas
-    fitted: bool  # False where the runs show no minimum, and the usual values stand in
+    fitted: bool  # False where the runs show no minimum, and the best ones stand in
 
     def best_params(self, flops: float) -> float:
         """N*: the compute-optimal number of parameters that multiply."""
@@ -66,7 +66,8 @@ class IsoFlops(Config):
 
     def curve(self, budget: int, num_params: float) -> float:
         """The fitted loss of a model of ``num_params`` at one of ``budgets``."""
-        return self.minima[budget] * self.penalty(self.budgets[budget], num_params)
+        away = math.log(num_params / self.places[budget])
+        return self.minima[budget] * math.exp(self.curvature * away**2)
 
     def penalty(self, flops: float, num_params: float) -> float:
         """Factor on the loss, at least 1, for a model of another size than the best one."""
@@ -191,68 +192,66 @@ def by_budget(runs: Sequence[SmallRun]) -> list[list[SmallRun]]:
 
 
 def iso_flops(runs: Sequence[SmallRun]) -> IsoFlops:
-    """The parabolas of ``runs``, by ordinary least squares.
+    """The parabolas of ``runs``, by ordinary least squares: one curvature, a minimum per budget.
 
-    The sizes may not tell all of it. Where the minima lie beside them, the exponent is taken to be
-    ``USUAL_EXPONENT``; where there are none even so, since losses only rise or only fall with
-    size, the best run of each budget stands for its minimum.
-    """
-    return _parabolas(runs, None) or _parabolas(runs, USUAL_EXPONENT) or _best_runs(runs)
-
-
-def _parabolas(runs: Sequence[SmallRun], exponent: float | None) -> IsoFlops | None:
-    """One curvature for all budgets and minima on one line, of the given slope or the best one.
-
-    None where the curvature is not that of a minimum, or a minimum lies far from the sizes run.
+    A minimum may lie beside the sizes that were run, but not far. The line through the minima
+    weighs budgets by their FLOPs, since the top one lies nearest to what will be asked, and its
+    slope leans towards ``USUAL_EXPONENT`` as far as three minima leave it open. Where losses do
+    not curve upwards, the best run of each budget stands for its minimum.
     """
     budgets = by_budget(runs)
     log_c = np.log([_flops(group) for group in budgets])
     sizes = [np.log([run.num_params for run in group]) for group in budgets]
     n, y = np.concatenate(sizes), np.log([run.loss for group in budgets for run in group])
-    center_n, center_c = n.mean(), log_c.mean()
-    n, c = n - center_n, log_c - center_c
+    center = n.mean()
+    n = n - center
     member = np.repeat(np.eye(len(budgets)), [len(group) for group in budgets], axis=0)
-    tilted = n * (member @ c)
-    # log L = height_b + k n^2 - 2 k (middle + exponent c) n: linear in what multiplies k, too
-    if exponent is None:
-        features = np.column_stack([member, n**2, n, tilted])
-    else:
-        features = np.column_stack([member, n**2 - 2 * exponent * tilted, n])
+    features = np.column_stack([member, member * n[:, None], n**2])
     solution, _, rank, _ = np.linalg.lstsq(features, y)
-    heights, (curvature, slope, *rest) = solution[: len(budgets)], solution[len(budgets) :]
-    if curvature <= 0 or rank < len(solution):
-        return None
-    middle = -slope / (2 * curvature)
-    if exponent is None:
-        exponent = float(-rest[0] / (2 * curvature))
-    centers = middle + exponent * c
-    smallest, largest = (np.array([pick(size) for size in sizes]) - center_n for pick in (min, max))
-    beside = np.maximum(smallest - centers, centers - largest).max()
-    if not PLAUSIBLE_EXPONENTS[0] < exponent < PLAUSIBLE_EXPONENTS[1] or beside > BEYOND_EDGE:
-        return None
+    heights, slopes, curvature = *np.split(solution[:-1], 2), float(solution[-1])
+    if rank < len(solution) or curvature < LEAST_CURVATURE:
+        return _best_runs(budgets, log_c)
+    smallest, largest = (np.array([pick(size) for size in sizes]) - center for pick in (min, max))
+    places = np.clip(-slopes / (2 * curvature), smallest - BEYOND_EDGE, largest + BEYOND_EDGE)
     spare = max(1, len(y) - rank)  # degrees of freedom
+    noise = float(np.sqrt(np.sum((features @ solution - y) ** 2) / spare))
+    spread = np.mean([size.std() * math.sqrt(len(size)) for size in sizes])
+    exponent, at_top = _line(log_c, places + center, noise / (2 * curvature * float(spread)))
     return IsoFlops(
-        curvature=float(curvature),
-        offset=float(middle + center_n - exponent * center_c),
+        curvature=curvature,
+        offset=at_top - exponent * float(log_c[-1]),
         exponent=exponent,
         budgets=tuple(np.exp(log_c).tolist()),
-        minima=tuple(np.exp(heights - curvature * centers**2).tolist()),
-        noise=float(np.sqrt(np.sum((features @ solution - y) ** 2) / spare)),
+        minima=tuple(np.exp(heights + slopes * places + curvature * places**2).tolist()),
+        places=tuple(np.exp(places + center).tolist()),
+        noise=noise,
         fitted=True,
     )
 
 
-def _best_runs(runs: Sequence[SmallRun]) -> IsoFlops:
-    budgets = by_budget(runs)
-    log_c = np.log([_flops(group) for group in budgets])
+def _line(log_c: np.ndarray, log_n: np.ndarray, error: float) -> tuple[float, float]:
+    """Slope of log N* over log C, and log N* at the last budget: weighted ridge regression.
+
+    ``error`` is the standard deviation of each of ``log_n``.
+    """
+    weights = np.exp(log_c - log_c.max())
+    weights /= weights.sum()
+    c, n = log_c - weights @ log_c, log_n - weights @ log_n
+    trust = (error / EXPONENT_SPREAD) ** 2 / len(log_c)  # in the usual exponent
+    slope = (weights @ (c * n) + trust * USUAL_EXPONENT) / (weights @ (c * c) + trust)
+    return float(slope), float(weights @ log_n + slope * c[-1])
+
+
+def _best_runs(budgets: Sequence[Sequence[SmallRun]], log_c: np.ndarray) -> IsoFlops:
     best = [min(group, key=lambda run: run.loss) for group in budgets]
-    log_n = np.log([run.num_params for run in best])
+    exponent, at_top = _line(log_c, np.log([run.num_params for run in best]), PLACE_ERROR)
     return IsoFlops(
         curvature=USUAL_CURVATURE,
-        offset=float(np.mean(log_n - USUAL_EXPONENT * log_c)),
-        exponent=USUAL_EXPONENT,
+        offset=at_top - exponent * float(log_c[-1]),
+        exponent=exponent,
         budgets=tuple(np.exp(log_c).tolist()),
         minima=tuple(run.loss for run in best),
+        places=tuple(float(run.num_params) for run in best),
         noise=UNKNOWN_NOISE,
         fitted=False,
     )
