@@ -110,13 +110,16 @@ def worker_environment(num_threads: int) -> dict[str, str]:
 
     glibc gives freed memory back to the kernel and faults it in anew; one training step frees and
     takes tens of megabytes, up to 24,000 faults. With these settings it keeps them: 0.46 to 0.28 s
-    a step (4 layers of 128, 8 x 256 tokens). GNU OpenMP spins at the end of each parallel part:
-    for ever when the processors are free, which starves a busy machine; not at all costs a wake-up
-    per part. A short spin serves both: 107-110 GFLOP/s against 95-102 and 57-75 when quiet.
+    a step (4 layers of 128, 8 x 256 tokens).
+
+    GNU OpenMP's threads spin at the end of each parallel part, and a step has a thousand of them.
+    GFLOP/s of a step of 4 layers of 96 on two processors by the count of spins, quiet and beside
+    one busy process: 500 190 and 111; 1,000 229 and 95; 2,000 240 and 72; 5,000 244 and 41; 20,000
+    241 and 20; none at all (OMP_WAIT_POLICY=PASSIVE) 145 and 112; one thread 170 and 150.
     """
     return {
         "OMP_NUM_THREADS": str(num_threads),
-        "GOMP_SPINCOUNT": "20000",
+        "GOMP_SPINCOUNT": "2000",
         "MALLOC_MMAP_THRESHOLD_": "2000000000",
         "MALLOC_TRIM_THRESHOLD_": "2000000000",
         "MALLOC_TOP_PAD_": "200000000",
