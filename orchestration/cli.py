@@ -59,11 +59,12 @@ def ui(
     mlflow_port: Annotated[int, typer.Option(help="First port to try.")] = 5000,
 ) -> None:
     """Start Dagster (webserver and daemon) and MLflow; Ctrl-C stops them all."""
-    from orchestration import services
+    from orchestration import materialize, services
 
     resources.adopt_environment(recipe)
     try:
         resources.recipe()
+        materialize.end_orphans_if_idle()
         services.serve(dagster_port, mlflow_port, console.print)
     except Refusal as refusal:
         _refuse(refusal)

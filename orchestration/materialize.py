@@ -17,6 +17,12 @@ from orchestration.assets import STEPS
 from orchestration.automation import EVERYTHING
 from orchestration.step import Step
 
+FROM_TERMINAL = "tarn/from_terminal"  # run tag
+_AT_WORK = [
+    dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.STARTED,
+    dg.DagsterRunStatus.CANCELING,
+]
 _PAGES = {"data_card": "index.html", "leaderboard": "index.html", "model_card": "index.html"}
 
 
@@ -48,8 +54,10 @@ def materialize(select: str | None = None, force: bool = False) -> Outcome:
     Raises Refusal for a recipe or selection that is wrong, and while another run is at work.
     """
     recipe = resources.recipe()
-    with _alone(), _quiet():
+    with alone(), _quiet():
         instance = dg.DagsterInstance.get()
+        end_orphans(instance)
+        _require_no_other_run(instance)
         stale = freshness.stale(instance, STEPS, recipe, resources.workspace())
         if not stale and not force and not select:
             return _outcome(instance, [], set())
@@ -67,7 +75,7 @@ def materialize(select: str | None = None, force: bool = False) -> Outcome:
         result = job.execute_in_process(
             instance=instance,
             run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
-            tags={FORCE: "true"} if force else {},
+            tags={FROM_TERMINAL: "true"} | ({FORCE: "true"} if force else {}),
             raise_on_error=False,
         )
         failures = [_cause(event) for event in result.all_events if event.is_step_failure]
@@ -146,8 +154,33 @@ def _cause(event: dg.DagsterEvent) -> str:
     return f"{step}: {error.message.strip() if error else 'no reason given'}"
 
 
+def end_orphans(instance: dg.DagsterInstance) -> None:
+    """Mark runs of the command line whose process is gone as failed: they would block the queue.
+
+    To be called with the lock of ``alone``, which a living one holds.
+    """
+    wanted = dg.RunsFilter(statuses=_AT_WORK, tags={FROM_TERMINAL: "true"})
+    for run in instance.get_runs(wanted):
+        instance.report_run_failed(run, "the process of this run was killed")
+
+
+def end_orphans_if_idle() -> None:
+    """``end_orphans``, unless a run of the command line is at work now."""
+    with contextlib.suppress(Refusal), alone():
+        end_orphans(dg.DagsterInstance.get())
+
+
+def _require_no_other_run(instance: dg.DagsterInstance) -> None:
+    """Raise Refusal while a run that the UI started is at work."""
+    for run in instance.get_runs(dg.RunsFilter(statuses=_AT_WORK)):
+        raise Refusal(
+            f"no other run may be at work, got {run.run_id[:8]} ({run.status.value.lower()}): "
+            "wait for it, or terminate it in the UI"
+        )
+
+
 @contextlib.contextmanager
-def _alone() -> Iterator[None]:
+def alone() -> Iterator[None]:
     """One run in a process of the command line at a time; Dagster's queue does not see these."""
     lock = resources.dagster_home() / "tarn-run.lock"
     with lock.open("w") as file:

@@ -24,6 +24,7 @@ _DAGSTER_YAML = """\
 telemetry: {enabled: false}
 nux: {enabled: false}
 concurrency: {runs: {max_concurrent_runs: 1}}
+run_monitoring: {enabled: true}
 """
 
 
@@ -37,7 +38,7 @@ def dagster_home() -> Path:
     folder = Path(os.environ.get("DAGSTER_HOME") or home() / "dagster").resolve()
     folder.mkdir(parents=True, exist_ok=True)
     config = folder / "dagster.yaml"
-    if not config.exists():
+    if not config.exists() or config.read_text().startswith(_DAGSTER_YAML.splitlines()[0]):
         config.write_text(_DAGSTER_YAML)
     return folder
 
