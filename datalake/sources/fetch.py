@@ -86,7 +86,7 @@ class Response:
 
 @dataclass
 class Client:
-    """Fetches with one connection a host. Use as ``async with Client(...) as client``.
+    """Fetches pages. Use as ``async with Client(...) as client``.
 
     ``allow`` names hosts (``host`` or ``host:port``) that may have a private address. ``connect``
     sends a canonical host to another address and port: a local server on a free port keeps one
@@ -102,9 +102,8 @@ class Client:
         """Begin; ``close`` ends it. Both inside one event loop."""
         agent = f"{PRODUCT}/0.1" + (f" (+{self.contact})" if self.contact else "")
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(
-                resolver=_CheckedResolver(self), use_dns_cache=False, limit_per_host=1
-            ),
+            # No cache: it would answer in place of the check.
+            connector=aiohttp.TCPConnector(resolver=_CheckedResolver(self), use_dns_cache=False),
             timeout=aiohttp.ClientTimeout(total=None),  # ours covers decoding too
             headers={"User-Agent": agent, "Accept": _ACCEPT, "Accept-Encoding": _CODINGS},
             cookie_jar=aiohttp.DummyCookieJar(),

@@ -29,6 +29,7 @@ class Site:
     answers: dict[str, Answer | list[Answer]] = field(default_factory=dict)
     requests: list[tuple[str, float, dict[str, str]]] = field(default_factory=list)
     most_at_once: int = 0
+    num_bytes: int = 0  # of bodies, as far as clients took them
 
     @property
     def url(self) -> str:
@@ -89,9 +90,9 @@ def serving() -> Iterator[Site]:
             length = len(found.body) if found.promised is None else found.promised
             self.send_header("Content-Length", str(length))
             self.end_headers()
-            step = 1000 if found.drip else max(1, len(found.body))
+            step = 1000 if found.drip else 1 << 16
             for start in range(0, len(found.body), step):
-                self.wfile.write(found.body[start : start + step])
+                site.num_bytes += self.wfile.write(found.body[start : start + step])
                 time.sleep(found.drip)
             if found.promised is not None:
                 self.close_connection = True

@@ -145,12 +145,11 @@ def test_bytes_that_are_no_text_cost_their_line_only(site: Site) -> None:
 
 
 def test_a_file_over_the_limit_is_read_up_to_its_last_whole_line(site: Site) -> None:
-    head = "User-agent: *\nDisallow: /a\n"
-    filler = "# filler\n" * (robots.MAX_BYTES // 9)
-    found = parsed(
-        site, head + filler[: robots.MAX_BYTES - len(head) - 13] + "\nAllow: /abcdefghijkl"
-    )
-    assert not found.allow(f"{site.url}/abc")
+    head = "User-agent: *\nDisallow: /a\n#"
+    half = "\nAllow: /ab"  # where the limit falls; as a rule of its own it would allow /abc
+    filler = "x" * (robots.MAX_BYTES - len(head) - len(half))
+    assert not parsed(site, f"{head}{filler}{half}/only/this").allow(f"{site.url}/abc")
+    assert parsed(site, f"{head}{filler[1:]}{half}\n").allow(f"{site.url}/abc")
 
 
 @pytest.mark.parametrize(
