@@ -26,7 +26,7 @@ class TrainingPlanConfig(Config):
     flops: PositiveFloat
     model: ModelConfig  # the architecture, as in the small runs; the ladder decides its size
     ladder: tuple[Size, ...] = Field(min_length=1)
-    optimizer: OptimizerConfig  # rates at 1,024 tokens a step, see ``hyperparameters``
+    optimizer: OptimizerConfig  # rates at 512 tokens a step, see ``hyperparameters``
     # Up to four passes over the data are worth almost as much as new data
     # (Muennighoff et al. 2023, arXiv:2305.16264).
     max_epochs: PositiveFloat = 4.0

@@ -5,8 +5,8 @@ one that is expected (Hoffmann et al. 2022, arXiv:2203.15556, approach 2). The t
 lie far below the target, since laws of small runs do not reach far: from a fifteenth of the target
 1.894 bits per byte were predicted and 1.683 found.
 
-Starting workers takes longer than a small run, so all runs share one fit: every rank takes the most
-expensive run that nobody has taken, trains it alone on its own threads, and comes back for more.
+Starting workers takes longer than a small run, so all runs share one fit: every rank takes the
+longest run that nobody has taken, trains it alone on its own threads, and comes back for more.
 """
 
 import fcntl
@@ -52,7 +52,7 @@ class ScalingRunsConfig(Config):
 
     model: ModelConfig  # the architecture; the ladder decides its size
     ladder: tuple[Size, ...] = Field(min_length=3)
-    optimizer: OptimizerConfig  # rates at 1,024 tokens a step, see ``hyperparameters``
+    optimizer: OptimizerConfig  # rates at 512 tokens a step, see ``hyperparameters``
     target_flops: PositiveFloat  # of the model that the law is for
     share: float = Field(gt=0, lt=1)  # of the sweep in the compute of sweep and target together
     ratio: float = Field(gt=1)  # from one budget to the next
@@ -105,7 +105,7 @@ class SmallRunDesign:
 
 
 def design(config: ScalingRunsConfig) -> list[SmallRunDesign]:
-    """The runs, most expensive first. Refuses a budget below ``MIN_STEPS`` steps of one."""
+    """The runs, longest first. Refuses a budget below ``MIN_STEPS`` steps of one."""
     models = sorted(
         (config.model.resized(size.d_model, size.num_layers) for size in config.ladder),
         key=num_matmul_params,
@@ -115,7 +115,8 @@ def design(config: ScalingRunsConfig) -> list[SmallRunDesign]:
         best = _expected_params(config, models, flops)
         closest = sorted(models, key=lambda m: abs(math.log(num_matmul_params(m) / best)))[:count]
         designs += [_small_run(config, model, flops) for model in closest]
-    return sorted(designs, key=lambda run: (-run.flops, -num_matmul_params(run.model)))
+    # Smaller models take longer for the same FLOPs: their matrix products are thinner.
+    return sorted(designs, key=lambda run: (-run.flops, num_matmul_params(run.model)))
 
 
 def _expected_params(
