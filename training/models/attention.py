@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from training.kernels.heads import split_heads
+from training.kernels.heads import place_heads
 from training.models.state import KeyValueCache
 from training.models.variants import TransformerConfig
 
@@ -24,7 +24,7 @@ class Attention(nn.Module):
     """[batch, time, d_model] -> the same, each position reading itself and earlier ones.
 
     ``value_embedding`` [batch, time, d_kv], where the layer has one, is mixed into the values with
-    two learned weights. ``turns`` are the rotations of the positions (``split_heads``).
+    two learned weights. ``turns`` are the rotations of the positions (``place_heads``).
     With a ``cache`` the sequences continue what it holds, at ``positions`` [batch, time].
     """
 
@@ -38,6 +38,11 @@ class Attention(nn.Module):
         if config.has_value_embedding(layer):
             self.value_mix = nn.Parameter(torch.empty(2))
 
+    def empty_memory(self, batch: int, like: Tensor) -> KeyValueCache:
+        """The cache of ``batch`` sequences of which nothing was read."""
+        config = self.config
+        return KeyValueCache.empty(batch, config.num_kv_heads, config.span, config.d_head, like)
+
     def forward(
         self,
         x: Tensor,
@@ -46,14 +51,13 @@ class Attention(nn.Module):
         positions: Tensor | None = None,
         cache: KeyValueCache | None = None,
     ) -> Tensor:
-        config = self.config
-        weight = torch.cat((self.query.weight, self.key.weight, self.value.weight))
-        q, k, v = split_heads(
-            F.linear(x, weight), turns, config.num_heads, config.num_kv_heads, config.qk_norm
-        )
+        d_head, norm = self.config.d_head, self.config.qk_norm
+        q = place_heads(self.query(x), turns, d_head, norm)
+        k = place_heads(self.key(x), turns, d_head, norm)
+        v = self.value(x)
         if value_embedding is not None:
-            embedded = value_embedding.unflatten(-1, (-1, config.d_head)).transpose(1, 2)
-            v = (self.value_mix[0] * v + self.value_mix[1] * embedded).to(q.dtype)
+            v = (self.value_mix[0] * v + self.value_mix[1] * value_embedding).to(q.dtype)
+        v = v.unflatten(-1, (-1, d_head)).transpose(1, 2)
         if cache is None:
             mixed = causal_attention(q, k, v, self.config.window)
         else:

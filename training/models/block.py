@@ -19,7 +19,7 @@ class Block(nn.Module):
 
     def __init__(self, config: ModelConfig, layer: int) -> None:
         super().__init__()
-        self.post_norm = config.norm_place == "post"
+        self.config = config
         self.mixer = Attention(config, layer)
         self.feed_forward = FeedForward(config)
         self.mixer_norm = build_norm(config)
@@ -28,6 +28,11 @@ class Block(nn.Module):
             self.skip = nn.Parameter(torch.empty(2))
         if config.token_shift:
             self.shift = nn.Parameter(torch.empty(config.d_model))
+
+    def empty_memory(self, batch: int, like: Tensor) -> BlockMemory:
+        """What it remembers of ``batch`` sequences of which nothing was read."""
+        previous = like.new_zeros(batch, self.config.d_model) if self.config.token_shift else None
+        return BlockMemory(mixer=self.mixer.empty_memory(batch, like), previous=previous)
 
     def forward(
         self,
@@ -38,16 +43,18 @@ class Block(nn.Module):
         positions: Tensor | None = None,
         memory: BlockMemory | None = None,
     ) -> Tensor:
-        if hasattr(self, "skip"):
+        post_norm = self.config.norm_place == "post"
+        if self.config.x0_skip:
             x = self.skip[0] * x + self.skip[1] * x0
-        h = x if self.post_norm else self.mixer_norm(x)
-        if hasattr(self, "shift"):
+        h = x if post_norm else self.mixer_norm(x)
+        if self.config.token_shift:
             h = self._mix_previous(h, memory)
         cache = None if memory is None else memory.mixer
         h = self.mixer(h, value_embedding, turns, positions, cache)
-        x = x + (self.mixer_norm(h) if self.post_norm else h)
-        if self.post_norm:
+        if post_norm:
+            x = x + self.mixer_norm(h)
             return x + self.feed_forward_norm(self.feed_forward(x))
+        x = x + h
         return x + self.feed_forward(self.feed_forward_norm(x))
 
     def _mix_previous(self, h: Tensor, memory: BlockMemory | None) -> Tensor:

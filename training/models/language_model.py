@@ -8,8 +8,8 @@ stream, and the head, start at zero.
 """
 
 import math
-from collections.abc import Iterator
-from typing import Literal
+from collections.abc import Iterable, Iterator
+from typing import Literal, cast
 
 import torch
 import torch.nn.functional as F
@@ -19,7 +19,7 @@ from datalake.config import Refusal
 from training.models.block import Block
 from training.models.norms import build_norm, compute_dtype
 from training.models.positions import rotary_table, sinusoidal_table
-from training.models.state import DecodingState, empty_state
+from training.models.state import DecodingState
 from training.models.variants import ModelConfig
 
 Role = Literal["matrix", "head", "vector", "table"]
@@ -83,8 +83,9 @@ class LanguageModel(nn.Module):
         x = x0 = self.embedding_norm(x0)
         turns = None if self.turns is None else self.turns[place]
         for layer, block in enumerate(self.blocks):
-            key = str(layer)
-            values = self.value_embeddings[key](tokens) if key in self.value_embeddings else None
+            values = None
+            if self.config.has_value_embedding(layer):
+                values = self.value_embeddings[str(layer)](tokens)
             memory = None if state is None else state.blocks[layer]
             x = block(x, x0, values, turns, positions, memory)
         if state is not None:
@@ -104,8 +105,12 @@ class LanguageModel(nn.Module):
 
     def empty_state(self, batch: int) -> DecodingState:
         """The state of ``batch`` sequences of which nothing was read yet."""
-        weight = self.head_weight
-        return empty_state(self.config, batch, weight.device, compute_dtype(weight))
+        like = self.head_weight.new_empty(0, dtype=compute_dtype(self.head_weight))
+        blocks = cast(Iterable[Block], self.blocks)  # a ModuleList forgets of what
+        return DecodingState(
+            num_read=torch.zeros(batch, dtype=torch.int64, device=like.device),
+            blocks=[block.empty_memory(batch, like) for block in blocks],
+        )
 
     @torch.no_grad()
     def init_weights(self, seed: int) -> None:

@@ -2,8 +2,8 @@
 
 Every tensor has the batch first and a size that does not depend on how much was read, so that
 sequences of different lengths share a batch, and a sequence can be copied (many samples of one
-prompt), dropped (finished) or joined with others: ``select`` and ``join``. A new mixer adds the
-class of its memory here.
+prompt), dropped (finished) or joined with others: ``select`` and ``join``. A mixer brings the class
+of its memory and makes an empty one (``Attention.empty_memory``).
 """
 
 import dataclasses
@@ -13,8 +13,6 @@ from typing import Self
 
 import torch
 from torch import Tensor
-
-from training.models.variants import ModelConfig
 
 FAR = 2**62  # position of an empty slot: after every query, so causality hides it
 
@@ -45,6 +43,15 @@ class KeyValueCache(Memory):
     keys: Tensor  # [batch, num_kv_heads, slots, d_head]
     values: Tensor  # the same
     positions: Tensor  # [batch, slots], FAR where empty
+
+    @classmethod
+    def empty(cls, batch: int, num_kv_heads: int, slots: int, d_head: int, like: Tensor) -> Self:
+        """Nothing remembered yet; dtype and device of ``like``."""
+        return cls(
+            keys=like.new_zeros(batch, num_kv_heads, slots, d_head),
+            values=like.new_zeros(batch, num_kv_heads, slots, d_head),
+            positions=torch.full((batch, slots), FAR, device=like.device),
+        )
 
     def extend(
         self, keys: Tensor, values: Tensor, positions: Tensor
@@ -78,7 +85,7 @@ class KeyValueCache(Memory):
 class BlockMemory(Memory):
     """What one block remembers."""
 
-    mixer: KeyValueCache
+    mixer: Memory
     previous: Tensor | None  # [batch, d_model]: the last input of the mixer, for the token shift
 
 
@@ -88,25 +95,6 @@ class DecodingState(Memory):
 
     num_read: Tensor  # [batch] int64: tokens read so far
     blocks: list[BlockMemory]
-
-
-def empty_state(
-    config: ModelConfig, batch: int, device: torch.device, dtype: torch.dtype
-) -> DecodingState:
-    """The memory of ``batch`` sequences of which nothing was read, in the products' ``dtype``."""
-
-    def block() -> BlockMemory:
-        shape = (batch, config.num_kv_heads, config.span, config.d_head)
-        cache = KeyValueCache(
-            keys=torch.zeros(shape, device=device, dtype=dtype),
-            values=torch.zeros(shape, device=device, dtype=dtype),
-            positions=torch.full((batch, config.span), FAR, device=device),
-        )
-        previous = torch.zeros(batch, config.d_model, device=device, dtype=dtype)
-        return BlockMemory(mixer=cache, previous=previous if config.token_shift else None)
-
-    num_read = torch.zeros(batch, dtype=torch.int64, device=device)
-    return DecodingState(num_read=num_read, blocks=[block() for _ in range(config.num_layers)])
 
 
 def _select(part: object, rows: Tensor) -> object:

@@ -6,91 +6,89 @@ from torch import Tensor
 from training.kernels.heads import (
     kernel_backward,
     kernel_forward,
-    split_heads,
+    place_heads,
     twin_backward,
     twin_forward,
 )
 from training.kernels.rms_norm import EPS
 
 BATCH, TIME = 2, 5
-SHAPES = [(4, 4, 6), (4, 2, 8), (3, 1, 2)]  # num_heads, num_kv_heads, d_head
+variants = [
+    pytest.mark.parametrize("per_row", [False, True]),
+    pytest.mark.parametrize("turn", [False, True]),
+    pytest.mark.parametrize("norm", [False, True]),
+    pytest.mark.parametrize(("num_heads", "d_head"), [(4, 6), (1, 8), (3, 2)]),
+]
 
 
-def angles(*shape: int) -> Tensor:
-    return torch.polar(torch.ones(shape), 10 * torch.randn(shape))
+def every_variant(test):  # type: ignore[no-untyped-def]
+    for mark in variants:
+        test = mark(test)
+    return test
 
 
-def case(shape: tuple[int, int, int], per_row: bool) -> tuple[Tensor, Tensor]:
-    num_heads, num_kv_heads, d_head = shape
-    qkv = torch.randn(BATCH, TIME, (num_heads + 2 * num_kv_heads) * d_head, requires_grad=True)
-    rows = (BATCH,) if per_row else ()
-    return qkv, angles(*rows, TIME, d_head // 2)
+def case(num_heads: int, d_head: int, turn: bool, per_row: bool) -> tuple[Tensor, Tensor | None]:
+    x = torch.randn(BATCH, TIME, num_heads * d_head, requires_grad=True)
+    shape = (BATCH, TIME, d_head // 2) if per_row else (TIME, d_head // 2)
+    turns = torch.polar(torch.ones(shape), 10 * torch.randn(shape))
+    return x, turns if turn else None
 
 
-def reference(
-    qkv: Tensor, turns: Tensor | None, num_heads: int, num_kv_heads: int, norm: bool
-) -> tuple[Tensor, ...]:
-    """The same from separate operators."""
-    heads = qkv.unflatten(-1, (num_heads + 2 * num_kv_heads, -1))
-    q, k, v = heads.split((num_heads, num_kv_heads, num_kv_heads), dim=2)
+def separate_operators(x: Tensor, turns: Tensor | None, d_head: int, norm: bool) -> Tensor:
+    heads = x.unflatten(-1, (-1, d_head))
     if norm:
-        q, k = (F.rms_norm(x, x.shape[-1:], eps=EPS) for x in (q, k))
+        heads = F.rms_norm(heads, (d_head,), eps=EPS)
     if turns is not None:
         cos, sin = turns.real.unsqueeze(-2), turns.imag.unsqueeze(-2)
-
-        def turned(x: Tensor) -> Tensor:
-            even, odd = x[..., ::2], x[..., 1::2]
-            return torch.stack((even * cos - odd * sin, even * sin + odd * cos), -1).flatten(-2)
-
-        q, k = turned(q), turned(k)
-    return tuple(x.transpose(1, 2) for x in (q, k, v))
+        even, odd = heads[..., ::2], heads[..., 1::2]
+        heads = torch.stack((even * cos - odd * sin, even * sin + odd * cos), -1).flatten(-2)
+    return heads.transpose(1, 2)
 
 
 def test_turning_keeps_lengths_and_depends_on_the_difference_of_positions_alone() -> None:
-    q = torch.randn(1, 1, 12).repeat(1, TIME, 3)  # the same vector as query, key and value
+    x = torch.randn(1, 1, 12).expand(1, TIME, 12)  # the same vector everywhere
     steps = torch.arange(TIME)[:, None] * torch.randn(6)
-    q, k, v = split_heads(q, torch.polar(torch.ones_like(steps), steps), 1, 1, False)
-    torch.testing.assert_close(q.norm(dim=-1), v.norm(dim=-1))
-    scores = (q @ k.mT)[0, 0]
-    torch.testing.assert_close(scores.diagonal(1)[1:], scores.diagonal(1)[:-1])
+    turned = place_heads(x, torch.polar(torch.ones_like(steps), steps), 12, False)
+    torch.testing.assert_close(turned.norm(dim=-1)[0, 0], x.norm(dim=-1)[0])
+    scores = (turned @ turned.mT)[0, 0]
     torch.testing.assert_close(scores[1:, 1:], scores[:-1, :-1])
+    assert not torch.allclose(scores[0, :-1], scores[0, 1:])
 
 
-@pytest.mark.parametrize("per_row", [False, True])
-@pytest.mark.parametrize("turn", [False, True])
-@pytest.mark.parametrize("norm", [False, True])
-@pytest.mark.parametrize("shape", SHAPES)
-def test_outputs_and_gradient_equal_those_of_separate_operators(
-    shape: tuple[int, int, int], norm: bool, turn: bool, per_row: bool
+@every_variant
+def test_output_and_gradient_equal_those_of_separate_operators(
+    num_heads: int, d_head: int, norm: bool, turn: bool, per_row: bool
 ) -> None:
-    qkv, turns = case(shape, per_row)
-    settings = (turns if turn else None, *shape[:2], norm)
-    ours, plain = split_heads(qkv, *settings), reference(qkv, *settings)
-    gradients = [torch.randn_like(x) for x in plain]
+    x, turns = case(num_heads, d_head, turn, per_row)
+    ours = place_heads(x, turns, d_head, norm)
+    plain = separate_operators(x, turns, d_head, norm)
+    assert ours.is_contiguous()
     torch.testing.assert_close(ours, plain, check_stride=False)
-    torch.testing.assert_close(
-        torch.autograd.grad(ours, qkv, gradients), torch.autograd.grad(plain, qkv, gradients)
-    )
+    dy = torch.randn_like(plain)
+    torch.testing.assert_close(torch.autograd.grad(ours, x, dy), torch.autograd.grad(plain, x, dy))
 
 
-@pytest.mark.parametrize("per_row", [False, True])
-@pytest.mark.parametrize("turn", [False, True])
-@pytest.mark.parametrize("norm", [False, True])
-@pytest.mark.parametrize("shape", SHAPES)
+def test_half_precision_is_computed_in_single() -> None:
+    x, turns = case(4, 32, True, False)
+    half = x.detach().bfloat16()
+    exact = place_heads(half.float(), turns, 32, True)
+    ours = place_heads(half, turns, 32, True)
+    assert ours.dtype == torch.bfloat16
+    assert torch.equal(ours, exact.bfloat16())
+
+
+@every_variant
 def test_the_kernel_equals_its_twin(
-    shape: tuple[int, int, int], norm: bool, turn: bool, per_row: bool, device: str
+    num_heads: int, d_head: int, norm: bool, turn: bool, per_row: bool, device: str
 ) -> None:
-    qkv, turns = case(shape, per_row)
-    heads = qkv.detach().unflatten(-1, (shape[0] + 2 * shape[1], -1)).to(device)
-    used = turns.to(device) if turn else None
-    *twin, twin_rstd = twin_forward(heads, used, *shape[:2], norm)
-    *kernel, kernel_rstd = kernel_forward(heads, used, *shape[:2], norm)
+    x, turns = case(num_heads, d_head, turn, per_row)
+    heads = x.detach().unflatten(-1, (-1, d_head)).to(device)
+    turns = None if turns is None else turns.to(device)
+    twin, twin_rstd = twin_forward(heads, turns, norm)
+    kernel, kernel_rstd = kernel_forward(heads, turns, norm)
     torch.testing.assert_close(kernel, twin)
-    if norm:
-        torch.testing.assert_close(kernel_rstd, twin_rstd)
-    gradients = tuple(torch.randn_like(x) for x in twin)
-    kept = heads if norm else None
+    torch.testing.assert_close(kernel_rstd, twin_rstd)
+    dy, kept = torch.randn_like(twin), heads if norm else None
     torch.testing.assert_close(
-        kernel_backward(gradients, kept, used, kernel_rstd),
-        twin_backward(gradients, kept, used, twin_rstd),
+        kernel_backward(dy, kept, turns, kernel_rstd), twin_backward(dy, kept, turns, twin_rstd)
     )
