@@ -21,6 +21,7 @@ from training.inference.sampling import generate_batch
 from training.losses import next_token_loss
 from training.models.accounting import train_flops_per_token
 from training.models.language_model import LanguageModel, build
+from training.models.positions import rotary_table
 from training.models.variants import TransformerConfig
 from training.optim import Optimizer
 from training.schedule import OptimizerConfig
@@ -44,9 +45,8 @@ def plain_logits(model: LanguageModel, tokens: Tensor) -> Tensor:
     """The model's logits from torch's operators alone, for the default variant."""
     settings = model.config
     half = settings.d_head // 2
-    assert model.turns is not None
-    turns = torch.view_as_real(model.turns[: tokens.shape[1], None])
-    cos, sin = turns.unbind(-1)
+    table = rotary_table(settings, tokens.device)[: tokens.shape[1], None]
+    cos, sin = table.real, table.imag
 
     def turned(x: Tensor) -> Tensor:
         pairs = F.rms_norm(x, x.shape[-1:], eps=1e-6).unflatten(-1, (half, 2))

@@ -35,9 +35,6 @@ class LanguageModel(nn.Module):
     take a ``state`` to go on from what was read before.
     """
 
-    turns: Tensor | None
-    sinusoids: Tensor | None
-
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
@@ -54,10 +51,6 @@ class LanguageModel(nn.Module):
         self.norm = build_norm(config)
         if not config.tied:
             self.head = nn.Linear(config.d_model, config.vocab_size, bias=False)
-        turns = rotary_table(config) if config.positions == "rope" else None
-        sinusoids = sinusoidal_table(config) if config.positions == "sinusoidal" else None
-        self.register_buffer("turns", turns, persistent=False)
-        self.register_buffer("sinusoids", sinusoids, persistent=False)
 
     @property
     def head_weight(self) -> Tensor:
@@ -78,10 +71,12 @@ class LanguageModel(nn.Module):
         positions = self._positions(tokens.shape[1], state)
         place = positions if state is not None else slice(tokens.shape[1])
         x0 = self.embedding(tokens)
-        if self.sinusoids is not None:
-            x0 = x0 + self.sinusoids[place]
+        if self.config.positions == "sinusoidal":
+            x0 = x0 + sinusoidal_table(self.config, tokens.device)[place]
         x = x0 = self.embedding_norm(x0)
-        turns = None if self.turns is None else self.turns[place]
+        turns = None
+        if self.config.positions == "rope":
+            turns = rotary_table(self.config, tokens.device)[place]
         for layer, block in enumerate(self.blocks):
             values = None
             if self.config.has_value_embedding(layer):

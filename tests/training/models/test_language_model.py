@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from datalake.config import Refusal
 from tests.training.models.random_weights import VARIANTS, awake, small_config, tokens
 from training.losses import next_token_loss
-from training.models.language_model import build
+from training.models.language_model import LanguageModel, build
 
 variants = pytest.mark.parametrize("variant", VARIANTS.values(), ids=VARIANTS.keys())
 
@@ -85,6 +85,24 @@ def test_weights_do_not_depend_on_the_global_random_state() -> None:
     one = build(small_config())
     torch.manual_seed(2)
     assert torch.equal(one.embedding.weight, build(small_config()).embedding.weight)
+
+
+@variants
+def test_a_model_built_without_memory_gets_the_same_weights(variant: dict) -> None:
+    config = small_config(**variant)
+    with torch.device("meta"):
+        model = LanguageModel(config)
+    model.to_empty(device="cpu").init_weights(seed=5)
+    assert torch.equal(model(tokens(1, 9)), build(config, seed=5)(tokens(1, 9)))
+    assert all(not name for name, _ in model.named_buffers())
+
+
+def test_a_model_that_decoded_in_inference_mode_can_still_learn() -> None:
+    config = small_config(rope_theta=123.0)  # whose table nobody made yet
+    model = awake(config)
+    with torch.inference_mode():
+        model(tokens(1, 9))
+    next_token_loss(model, tokens(1, 9)).backward()
 
 
 def test_weights_round_trip_through_the_state_dict() -> None:
