@@ -151,6 +151,17 @@ def test_micro_batches_and_checkpoints_change_nothing_but_rounding(
     assert parts.loss == pytest.approx(undisturbed.loss, rel=1e-4)
 
 
+@pytest.mark.slow
+def test_a_compiled_step_reaches_the_loss_of_the_plain_one(
+    undisturbed: TrainResult, tmp_path: Path
+) -> None:
+    compiled = run(tmp_path, compile=True)
+    assert compiled.loss == pytest.approx(undisturbed.loss, rel=1e-3)
+    assert checkpoint.load_weights(compiled.checkpoint).keys() == (
+        checkpoint.load_weights(undisturbed.checkpoint).keys()
+    )
+
+
 def _train_as_rank(rank: int, world: int, port: int, folder: Path) -> None:
     torch.distributed.init_process_group(
         "gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=world
