@@ -28,7 +28,7 @@ else
     rm -rf .venv
     "$python" -m venv .venv
 fi
-pip() { .venv/bin/python -m pip --disable-pip-version-check --quiet "$@"; }
+pip() { .venv/bin/python -m pip --disable-pip-version-check -qq "$@"; }  # errors only
 echo "installing Tarn's packages into .venv (a few minutes the first time)"
 pip install -c constraints.txt -e '.[test]'
 # text-dedup's metadata holds urllib3 at 1.26 and brings Sphinx and an ONNX runtime that nobody
