@@ -24,10 +24,10 @@ from pydantic import Field
 from datalake.config import Config, Refusal
 
 BEYOND_EDGE = math.log(2)  # how far beside the sizes that were run a minimum is believed
-PLACE_ERROR = 0.3  # of log N at the lowest run of a budget, taken for its minimum
+PLACE_ERROR = 0.3  # of log N, where an edge or the lowest run is taken for the minimum
 # Of N* in C: 0.46 to 0.54 (Hoffmann et al.; marin 0.535; nanochat 0.54, and 0.37 to 0.70 by other
 # counts of N).
-USUAL_EXPONENT, EXPONENT_SPREAD = 0.5, 0.15
+USUAL_EXPONENT, EXPONENT_SPREAD, EXPONENTS = 0.5, 0.15, (0.25, 0.75)
 # Of log L over log N, half of alpha beta (1 - E / L) with the exponents of Hoffmann et al.; less
 # than a tenth of it is noise.
 USUAL_CURVATURE, LEAST_CURVATURE = 0.03, 0.003
@@ -212,11 +212,15 @@ def iso_flops(runs: Sequence[SmallRun]) -> IsoFlops:
     if rank < len(solution) or curvature < LEAST_CURVATURE:
         return _best_runs(budgets, log_c)
     smallest, largest = (np.array([pick(size) for size in sizes]) - center for pick in (min, max))
-    places = np.clip(-slopes / (2 * curvature), smallest - BEYOND_EDGE, largest + BEYOND_EDGE)
+    bottoms = -slopes / (2 * curvature)
+    places = np.clip(bottoms, smallest - BEYOND_EDGE, largest + BEYOND_EDGE)
     spare = max(1, len(y) - rank)  # degrees of freedom
     noise = float(np.sqrt(np.sum((features @ solution - y) ** 2) / spare))
     spread = np.mean([size.std() * math.sqrt(len(size)) for size in sizes])
-    exponent, at_top = _line(log_c, places + center, noise / (2 * curvature * float(spread)))
+    error = noise / (2 * curvature * float(spread))
+    if (places != bottoms).any():  # a place that was cut off is an edge, not a minimum
+        error = max(error, PLACE_ERROR)
+    exponent, at_top = _line(log_c, places + center, error)
     return IsoFlops(
         curvature=curvature,
         offset=at_top - exponent * float(log_c[-1]),
@@ -232,14 +236,16 @@ def iso_flops(runs: Sequence[SmallRun]) -> IsoFlops:
 def _line(log_c: np.ndarray, log_n: np.ndarray, error: float) -> tuple[float, float]:
     """Slope of log N* over log C, and log N* at the last budget: weighted ridge regression.
 
-    ``error`` is the standard deviation of each of ``log_n``.
+    ``error`` is the standard deviation of each of ``log_n``. The slope stays among those that were
+    ever found: more compute never asks for a smaller model.
     """
     weights = np.exp(log_c - log_c.max())
     weights /= weights.sum()
     c, n = log_c - weights @ log_c, log_n - weights @ log_n
     trust = (error / EXPONENT_SPREAD) ** 2 / len(log_c)  # in the usual exponent
     slope = (weights @ (c * n) + trust * USUAL_EXPONENT) / (weights @ (c * c) + trust)
-    return float(slope), float(weights @ log_n + slope * c[-1])
+    slope = float(np.clip(slope, *EXPONENTS))
+    return slope, float(weights @ log_n + slope * c[-1])
 
 
 def _best_runs(budgets: Sequence[Sequence[SmallRun]], log_c: np.ndarray) -> IsoFlops:
