@@ -93,7 +93,8 @@ def evaluation_did_not_regress(context: dg.AssetCheckExecutionContext) -> dg.Ass
     records = context.instance.fetch_materializations(key, limit=20).records
     made = [r.asset_materialization for r in records if r.asset_materialization]
     now = made[0].metadata
-    changed = (m for m in made[1:] if m.data_version != made[0].data_version)
+    content = [(m.tags or {}).get(freshness.CONTENT) for m in made]
+    changed = (m for m, digest in zip(made, content, strict=True) if digest != content[0])
     before = next((m.metadata for m in changed if "bits_per_byte" in m.metadata), None)
     low = float(now["bits_per_byte_low"].value)
     earlier = None if before is None else float(before["bits_per_byte"].value)

@@ -58,8 +58,9 @@ def materialize(select: str | None = None, force: bool = False) -> Outcome:
         instance = dg.DagsterInstance.get()
         end_orphans(instance)
         _require_no_other_run(instance)
+        selected = _selected(select) if select else None
         stale = freshness.stale(instance, STEPS, recipe, resources.workspace())
-        if not stale and not force and not select:
+        if not stale and not force and selected is None:
             return _outcome(instance, [], set())
         never = [key for key, reason in stale.items() if reason == freshness.NEVER]
         if never:
@@ -70,8 +71,8 @@ def materialize(select: str | None = None, force: bool = False) -> Outcome:
         from orchestration.definitions import defs
 
         job = defs.resolve_job_def(EVERYTHING)
-        if select:
-            job = job.get_subset(asset_selection=_selected(select))
+        if selected is not None:
+            job = job.get_subset(asset_selection=selected)
         result = job.execute_in_process(
             instance=instance,
             run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
