@@ -20,7 +20,7 @@ class TransformerConfig(Config):
 
     A gain "x" below is of compute at equal loss. Bits per byte are of 4 layers of 64 trained with
     2e12 FLOPs on Python text, 512 tokens a step, where the defaults came to 2.283 and other seeds
-    to 2.285, 2.289 and 2.297. What has no default (the sizes) is the decision of a plan or a recipe.
+    to 2.285, 2.289 and 2.297. What has no default, the sizes, a plan or a recipe must say.
     """
 
     kind: Literal["transformer"] = "transformer"
