@@ -126,8 +126,7 @@ def _files(found: Distribution, config: PackagesConfig, report: Report) -> Itera
         if listed.suffix not in suffixes or ".." in listed.parts:  # scripts lie outside
             continue
         path = Path(str(found.locate_file(listed)))
-        if not path.is_file():
-            report.skip("listed and not on disk")
+        if not path.is_file():  # newer versions of importlib.metadata do not even list it
             continue
         num_bytes = path.stat().st_size
         if num_bytes == 0:
