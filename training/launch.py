@@ -79,10 +79,15 @@ def run(
     use_gpu = total.get("GPU", 0) >= workers
     variables = {**worker_environment(threads), **(environment or {})}
     for attempt in range(retries + 1):
+        _connect(workspace)
         trainer = _trainer(task, settings, name, workspace, workers, threads, use_gpu, variables)
         try:
             return _fit(trainer).return_value
         except TrainingFailedError as error:
+            if workspace.ray_address is None:
+                # The processors of a failed run are sometimes never given back, and the next one
+                # waits for them in vain: a session of our own is begun anew.
+                ray.shutdown()
             for failure in getattr(error, "worker_failures", {}).values():
                 if isinstance(failure, Refusal):
                     raise failure from None
