@@ -23,7 +23,7 @@ _AT_WORK = [
     dg.DagsterRunStatus.STARTED,
     dg.DagsterRunStatus.CANCELING,
 ]
-_PAGES = {"data_card": "index.html", "leaderboard": "index.html", "model_card": "index.html"}
+_WITH_PAGE = ("data_card", "leaderboard", "model_card")  # artifacts with an index.html
 
 
 @dataclass(frozen=True)
@@ -124,8 +124,8 @@ def _outcome(instance: dg.DagsterInstance, failures: list[str], made: set[str]) 
         seconds = None if unchanged else found.value("tarn/seconds")
         state = "fresh" if unchanged else "computed"
         outcome.lines.append(Line(step.key, state, rows, seconds, _finding(step, found)))
-        if page := _PAGES.get(step.key):
-            outcome.pages[step.key] = Path(str(found.version)) / page
+        if step.key in _WITH_PAGE:
+            outcome.pages[step.key] = Path(str(found.version)) / "index.html"
     return outcome
 
 

@@ -79,7 +79,6 @@ def run(
     use_gpu = total.get("GPU", 0) >= workers
     variables = {**worker_environment(threads), **(environment or {})}
     for attempt in range(retries + 1):
-        _connect(workspace)
         trainer = _trainer(task, settings, name, workspace, workers, threads, use_gpu, variables)
         try:
             return _fit(trainer).return_value
@@ -96,6 +95,7 @@ def run(
                 raise LaunchError(f"{name} failed {tries}\n{error}") from None
             last_line = str(error).strip().splitlines()[-1]
             workspace.say(f"{name}: a worker failed ({last_line}); going on from its checkpoint")
+            _connect(workspace)
     raise AssertionError("unreachable: the last attempt returns or raises")
 
 

@@ -149,4 +149,4 @@ def test_what_a_killed_driver_leaves_is_ended_at_the_next_start_and_nothing_else
         pager.wait()
     assert ended and not any(map(launch._is_running, ended))
     assert launch._writers(session) == []
-    assert not Path(f"/tmp/tarn-ray-{session.name}").is_symlink()
+    assert not (launch._SOCKET_FOLDER / f"tarn-ray-{session.name}").is_symlink()
