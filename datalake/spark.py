@@ -48,8 +48,6 @@ MapFunction = Callable[[pa.RecordBatch], pa.RecordBatch]
 
 def session(workspace: Workspace) -> SparkSession:
     """The session of this process, started on first use; its log is ``logs/spark.log``."""
-    if (running := SparkSession.getActiveSession()) is not None:
-        return running
     if (running := _in_this_thread()) is not None:
         return running
     log = workspace.folder("logs") / "spark.log"

@@ -83,3 +83,8 @@ def folder_digest(folder: Path) -> str:
         content = hashlib.sha256(path.read_bytes()).digest()
         digest.update(len(name).to_bytes(4, "little") + name + content)
     return digest.hexdigest()
+
+
+def folder_bytes(folder: Path | str) -> int:
+    """Bytes of the files that lie directly in ``folder``."""
+    return sum(path.stat().st_size for path in Path(folder).iterdir())

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from pydantic import Field, PositiveInt
 
 from datalake.config import Config, Refusal
-from datalake.workspace import Inputs, Made, Version, Workspace, folder_digest
+from datalake.workspace import Inputs, Made, Version, Workspace, folder_bytes, folder_digest
 
 if TYPE_CHECKING:
     import numpy as np
@@ -126,7 +126,7 @@ def base_evaluation(workspace: Workspace, inputs: Inputs, config: EvaluationConf
         version=folder,
         content=content,
         rows=len(sums.doc_ids),
-        num_bytes=_num_bytes(folder),
+        num_bytes=folder_bytes(folder),
         report=card.report
         | {"MLflow run": run.run_id, "seconds": round(time.monotonic() - began, 2)},
         plots={"Bits per byte": chart},
@@ -148,7 +148,7 @@ def leaderboard(workspace: Workspace, inputs: Inputs, config: LeaderboardConfig)
         version=folder,
         content=content,
         rows=len(whole.places),
-        num_bytes=_num_bytes(folder),
+        num_bytes=folder_bytes(folder),
         report={
             "best": best.name,
             "best bits per byte": round(best.bits_per_byte.value, 4),
@@ -191,7 +191,7 @@ def model_card(workspace: Workspace, inputs: Inputs, config: ModelCardConfig) ->
         version=folder,
         content=content,
         rows=1,
-        num_bytes=_num_bytes(folder),
+        num_bytes=folder_bytes(folder),
         report={
             "model": card.name,
             "parameters": card.num_params,
@@ -266,7 +266,3 @@ def _samples(
 def _identities(inputs: Inputs) -> dict[str, Version]:
     """Delta versions, and the names of artifacts, which are digests; no path of this machine."""
     return {k: v if isinstance(v, int) else Path(v).name for k, v in sorted(inputs.items())}
-
-
-def _num_bytes(folder: str | Path) -> int:
-    return sum(path.stat().st_size for path in Path(folder).iterdir())

@@ -36,10 +36,8 @@ def waiting(workspace: Workspace) -> str:
 def warc_inbox(context: dg.SensorEvaluationContext) -> dg.SensorResult:
     """One run for all files that came since the last look; a file that grew counts as new."""
     workspace = resources.workspace()
-    found = set(waiting(workspace).split("\n")) - {""}
-    seen = set((context.cursor or "").split("\n")) - {""}
     cursor = waiting(workspace)
-    new = sorted(found - seen)
+    new = sorted(set(cursor.splitlines()) - set((context.cursor or "").splitlines()))
     if not new:
         return dg.SensorResult(
             skip_reason=f"no new WARC file in {workspace.folder(INBOX)}", cursor=cursor

@@ -15,7 +15,7 @@ from pydantic import Field, PositiveInt
 
 from datalake import charts
 from datalake.config import Config
-from datalake.workspace import Inputs, Made, Workspace
+from datalake.workspace import Inputs, Made, Workspace, folder_bytes
 from training.scaling.plan import TrainingPlanConfig
 from training.scaling.sweep import ScalingRunsConfig
 from training.tokenizer.patterns import PatternName
@@ -230,7 +230,7 @@ def scaling_law(workspace: Workspace, inputs: Inputs, config: ScalingLawConfig) 
         version=folder,
         content=content,
         rows=len(law.runs),
-        num_bytes=_num_bytes(folder),
+        num_bytes=folder_bytes(folder),
         report={
             "rule": law.rule.kind,
             **{f"hold-out error, {k}": round(e, 4) for k, e in law.hold_out_errors.items()},
@@ -263,7 +263,7 @@ def training_plan(workspace: Workspace, inputs: Inputs, config: TrainingPlanConf
         version=folder,
         content=content,
         rows=1,
-        num_bytes=_num_bytes(folder),
+        num_bytes=folder_bytes(folder),
         report={
             "FLOPs": plan.flops,
             "d_model": plan.model.d_model,
@@ -346,7 +346,7 @@ def base_model(workspace: Workspace, inputs: Inputs, config: BaseModelConfig) ->
         version=str(result.checkpoint),
         content=result.digest,
         rows=result.steps * plan.batch_rows,
-        num_bytes=_num_bytes(result.checkpoint),
+        num_bytes=folder_bytes(result.checkpoint),
         report={
             "bits_per_byte": round(result.loss, 5),
             "predicted": round(predicted.loss, 5),
@@ -382,7 +382,3 @@ def _save_json(workspace: Workspace, name: str, value: Config) -> tuple[str, str
         (draft / f"{name}.json").write_text(value.model_dump_json(indent=1), encoding="utf-8")
 
     return workspace.save_artifact(name, write)
-
-
-def _num_bytes(folder: Path | str) -> int:
-    return sum(path.stat().st_size for path in Path(folder).iterdir())
