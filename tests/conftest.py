@@ -1,9 +1,12 @@
 """What tests of every room share: a workspace of their own, and one Spark session a process."""
 
 import os
+import random
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import settings
 
@@ -15,6 +18,15 @@ settings.load_profile("tarn")
 
 # Without an accelerator Triton's kernels run in its interpreter; read when triton is imported.
 os.environ.setdefault("TRITON_INTERPRET", "0" if Path("/dev/nvidiactl").exists() else "1")
+
+
+@pytest.fixture(autouse=True)
+def _same_numbers_every_time() -> None:
+    """What a test draws without a seed of its own is the same in every run."""
+    random.seed(0)
+    np.random.seed(0)
+    if torch := sys.modules.get("torch"):
+        torch.manual_seed(0)
 
 
 @pytest.fixture

@@ -34,6 +34,12 @@ def case(num_heads: int, d_head: int, turn: bool, per_row: bool) -> tuple[Tensor
     return x, turns if turn else None
 
 
+def assert_gradients_close(ours: Tensor, twin: Tensor, rstd: Tensor | None) -> None:
+    """Equal up to rounding, which the norm of a short head scales with what it multiplies by."""
+    scale = 1.0 if rstd is None else max(1.0, float(rstd.max()))
+    torch.testing.assert_close(ours, twin, rtol=1e-5, atol=1e-5 * scale)
+
+
 def separate_operators(x: Tensor, turns: Tensor | None, d_head: int, norm: bool) -> Tensor:
     heads = x.unflatten(-1, (-1, d_head))
     if norm:
@@ -65,7 +71,10 @@ def test_output_and_gradient_equal_those_of_separate_operators(
     assert ours.is_contiguous()
     torch.testing.assert_close(ours, plain, check_stride=False)
     dy = torch.randn_like(plain)
-    torch.testing.assert_close(torch.autograd.grad(ours, x, dy), torch.autograd.grad(plain, x, dy))
+    heads = x.detach().unflatten(-1, (-1, d_head))
+    rstd = heads.square().mean(-1).add(EPS).rsqrt() if norm else None
+    ours_dx, plain_dx = (torch.autograd.grad(y, x, dy)[0] for y in (ours, plain))
+    assert_gradients_close(ours_dx, plain_dx, rstd)
 
 
 def test_half_precision_is_computed_in_single() -> None:
@@ -89,6 +98,5 @@ def test_the_kernel_equals_its_twin(
     torch.testing.assert_close(kernel, twin)
     torch.testing.assert_close(kernel_rstd, twin_rstd)
     dy, kept = torch.randn_like(twin), heads if norm else None
-    torch.testing.assert_close(
-        kernel_backward(dy, kept, turns, kernel_rstd), twin_backward(dy, kept, turns, twin_rstd)
-    )
+    ours = kernel_backward(dy, kept, turns, kernel_rstd)
+    assert_gradients_close(ours, twin_backward(dy, kept, turns, twin_rstd), twin_rstd)
