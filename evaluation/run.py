@@ -75,12 +75,13 @@ def base_evaluation(workspace: Workspace, inputs: Inputs, config: EvaluationConf
     from evaluation.likelihood import model_nats, sum_by_document
     from training import tracking
     from training.checkpoint import load
+    from training.inference.checkpointed import load_model
     from training.tokenizer.bpe import Tokenizer
 
     began = time.monotonic()
     checkpoint = load(Path(str(inputs["base_model"])))
     tokenizer = Tokenizer.load(str(inputs["tokenizer"]))
-    model = subject.load_model(checkpoint, tokenizer.vocab_size)
+    model = load_model(checkpoint, tokenizer.vocab_size)
     _check_prompts(config.prompts, model.config.context_length)
     text = held_out.read(workspace.lake, inputs)
     rows = text.rows.tokens

@@ -5,11 +5,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from pydantic import TypeAdapter
 
-from datalake.config import Refusal
 from datalake.tables import Lake
 from evaluation.intervals import Interval
 from evaluation.likelihood import one_thread_per_operator
@@ -19,26 +16,8 @@ from evaluation.scorecard import PlanCheck
 from training import progress
 from training.checkpoint import Checkpoint
 from training.inference.sampling import generate_batch
-from training.models.language_model import LanguageModel, build
-from training.models.variants import ModelConfig
+from training.models.language_model import LanguageModel
 from training.scaling.plan import Plan
-
-
-def load_model(checkpoint: Checkpoint, vocab_size: int) -> LanguageModel:
-    """The checkpoint's model in float32, on an accelerator where there is one.
-
-    Raises Refusal where the tokenizer is of another ``vocab_size``: it would be scored on the
-    wrong bytes.
-    """
-    config = TypeAdapter(ModelConfig).validate_python(checkpoint.manifest["config"]["model"])
-    if config.vocab_size != vocab_size:
-        raise Refusal(
-            f"tokenizer must have the model's {config.vocab_size} tokens, got {vocab_size}"
-        )
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    model = build(config).to(device)
-    model.load_state_dict(checkpoint.load("weights", device))
-    return model.float().eval()
 
 
 def continuing(
