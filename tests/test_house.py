@@ -32,6 +32,7 @@ BARE = (
     "training.inference",
     "training.optim",
     "training.loop",
+    "training.pretraining",
     "training.losses",
     "training.schedule",
     "training.hardware",

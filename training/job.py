@@ -15,9 +15,10 @@ import numpy as np
 from datalake.config import Config, Refusal
 from datalake.workspace import Inputs, Workspace
 from training.data.loader import Rows
-from training.loop import TrainConfig, TrainResult, train
+from training.loop import TrainResult
 from training.models.variants import ModelConfig
 from training.parallel.data_parallel import DataParallel
+from training.pretraining import TrainConfig, train
 from training.tokenizer.bpe import Tokenizer
 
 

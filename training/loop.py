@@ -1,82 +1,82 @@
-"""The training loop: a budget of FLOPs becomes steps, and the steps a checkpoint.
+"""The training loop: the steps that an objective asks for, and checkpoints that outlive a crash.
 
-Learning rate and data are pure functions of the step, so a checkpoint, which holds the weights, the
-optimizer's moments and every random state, is all that a run needs to go on. On the CPU, with the
-same number of threads, a run that was killed and resumed ends with the same bits as one that was
-not. The loop knows no Ray and no MLflow: it leaves ``metrics.jsonl`` beside its checkpoints, and
-whoever is interested follows that file.
+An ``Objective`` says what is minimised: it gives the model to begin with, the losses of every step
+and what came out. Pretraining, fine-tuning, preferences and reinforcement learning differ by
+nothing else. Learning rate and data are pure functions of the step, so a checkpoint, which holds
+the weights, the optimizer's moments and every random state, is all that a run needs to go on. On
+the CPU, with the same number of threads, a run that was killed and resumed ends with the same bits
+as one that was not. The loop knows no Ray and no MLflow: it leaves ``metrics.jsonl`` beside its
+checkpoints, and whoever is interested follows that file.
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-import numpy as np
 import torch
-from pydantic import PositiveFloat, PositiveInt
+from pydantic import PositiveInt
 from torch import Tensor
 
 from datalake.config import Config, Refusal
 from training import checkpoint
 from training.checkpoint import Checkpoint
-from training.data.loader import Rows, batch
 from training.hardware import Hardware, Precision, probe
-from training.losses import next_token_loss
-from training.models.accounting import train_flops_per_token
-from training.models.language_model import LanguageModel, build
 from training.models.variants import ModelConfig
-from training.optim import Optimizer
+from training.optim import Optimizer, Trainable
 from training.parallel.data_parallel import DataParallel
-from training.progress import Progress
+from training.progress import Progress, StepTaken
 from training.schedule import OptimizerConfig, multiplier
-from training.validation import bits_per_byte
 
-Loss = Callable[[LanguageModel, Tensor], Tensor]
 ALONE = DataParallel()
 
 
-class TrainConfig(Config):
-    """What decides a run's result; ``checkpoint_steps`` alone only decides what a crash costs."""
+class RunConfig(Config):
+    """What every training says; ``checkpoint_steps`` alone only decides what a crash costs."""
 
     model: ModelConfig
     optimizer: OptimizerConfig
-    flops: PositiveFloat  # the budget, counted by ``train_flops_per_token``
-    batch_rows: PositiveInt  # rows of a step, over all ranks
-    micro_batch_rows: PositiveInt | None = None  # rows of one forward pass; None: the rank's share
-    validation_rows: PositiveInt  # read once, at the end
     checkpoint_steps: PositiveInt
-    seed: int  # of weights and data order
+    seed: int
     precision: Precision  # of matrix products
-    compile: bool = False  # costs 38 s before the first step, so for runs of many minutes
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Part:
+    """A piece of one step on one rank: what to differentiate, and what it cost."""
+
+    loss: Tensor  # the parts of a step add up to the rank's loss, and ranks are averaged
+    tokens: int  # trained on, by this rank
+    flops: float  # spent by this rank, sampling included
+    metrics: Mapping[str, float] = field(default_factory=dict)  # of the same names on every rank
+
+
+class Objective(Protocol):
+    """What a run minimises."""
 
     @property
-    def tokens_per_step(self) -> int:
-        return self.batch_rows * self.model.context_length
+    def num_steps(self) -> int: ...
 
-    @property
-    def flops_per_step(self) -> int:
-        return train_flops_per_token(self.model) * self.tokens_per_step
+    def begin(self, hardware: Hardware, ranks: DataParallel) -> Trainable:
+        """The model with the weights to start from, on the device; called once per attempt."""
+        ...
 
-    @property
-    def num_steps(self) -> int:
-        """Whole steps that the budget pays for. Refuses a budget below one step."""
-        steps = int(self.flops // self.flops_per_step)
-        if not steps:
-            raise Refusal(
-                f"flops must be at least {self.flops_per_step:.3g}, one step of "
-                f"{self.tokens_per_step} tokens, got {self.flops:.3g}"
-            )
-        return steps
+    def parts(self, model: Any, step: int) -> Iterator[Part]:
+        """At least one part. Each is differentiated before the next one is asked for."""
+        ...
+
+    def end(self, model: Any) -> Mapping[str, float]:
+        """What is measured after the last step, the same on every rank; must have ``loss``."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainResult:
     """What a run came to. ``seconds`` counts the steps of all attempts that were not lost."""
 
-    loss: float  # validation, bits per byte
+    loss: float  # what the objective measured at the end; pretraining: bits per byte
     steps: int
     tokens: int
     flops: float
@@ -84,66 +84,49 @@ class TrainResult:
     checkpoint: Path
     digest: str  # of the weights
     hardware: Mapping[str, str | int | float]
+    numbers: Mapping[str, float]  # all that was measured at the end
 
 
-def train(
-    config: TrainConfig,
-    rows: Rows,
-    validation_rows: Rows,
-    bytes_per_token: np.ndarray,
+def run(
+    config: RunConfig,
+    objective: Objective,
     folder: Path,
     ranks: DataParallel = ALONE,
     about: Mapping[str, Any] | None = None,
 ) -> TrainResult:
-    """Train from the last good checkpoint in ``folder``, or from the seed, to the budget's end.
+    """Minimise ``objective`` from the last good checkpoint in ``folder``, or from its beginning.
 
-    Every rank calls it with the same arguments; rank 0 writes. ``bytes_per_token`` [vocab] gives
-    the UTF-8 length of each token, 0 where it is not scored. ``about`` (JSON) goes into every
-    manifest. Refuses a budget below one step, a folder that another trainer holds or that holds a
-    run of other settings, and a loss that is not finite.
+    Every rank calls it with the same arguments; rank 0 writes. ``about`` (JSON) goes into every
+    manifest. Refuses a folder that another trainer holds or that holds a run of other settings,
+    and a loss that is not finite.
     """
-    _check_rows(config, rows, validation_rows)
-    num_steps, share = config.num_steps, ranks.share(config.batch_rows)
-    size = config.micro_batch_rows or len(share)
-    parts = [share[first : first + size] for first in range(0, len(share), size)]
-    loss_of: Loss = torch.compile(next_token_loss) if config.compile else next_token_loss
     with checkpoint.hold(folder) if ranks.rank == 0 else nullcontext():
-        run = _Run.begin(config, folder, ranks, about or {})
-        model, optimizer, hardware = run.model, run.optimizer, run.hardware
+        run = _Run.begin(config, objective, folder, ranks, about or {})
         if result := finished(folder):
             return result
+        model, optimizer, num_steps = run.model, run.optimizer, objective.num_steps
 
         for step in range(run.progress.steps, num_steps):
-            loss = torch.zeros((), device=hardware.device)
-            for slots in parts:
-                ids = batch(rows, config.seed, step, config.batch_rows, slots)
-                tokens = ids.to(hardware.device)
-                with hardware.autocast():
-                    part = loss_of(model, tokens) * (len(slots) / len(share))
-                part.backward()
-                loss += part.detach()
-            ranks.average([loss, *(p.grad for p in model.parameters() if p.grad is not None)])
-            if not math.isfinite(loss):  # on every rank alike, since it is the mean over ranks
-                raise Refusal(f"loss must be finite, got {loss:.3g} at step {step} in {folder}")
+            step_of_rank = _Step(run.hardware)
+            for part in objective.parts(model, step):
+                part.loss.backward()
+                step_of_rank.add(part)
+            means = step_of_rank.means()
+            ranks.average([means, *(p.grad for p in model.parameters() if p.grad is not None)])
+            taken = step_of_rank.named(means, ranks.world)
+            if not math.isfinite(taken.loss):  # on every rank alike, since it is the mean of them
+                raise Refusal(
+                    f"loss must be finite, got {taken.loss:.3g} at step {step} in {folder}"
+                )
             rate = multiplier(step, num_steps, config.optimizer)
             optimizer.step(rate)
             optimizer.zero_grad()
-            run.progress.count(float(loss), rate)
+            run.progress.count(taken, rate)
             if (step + 1) % config.checkpoint_steps == 0 and step + 1 < num_steps:
                 run.save()
 
         run.progress.stop()
-        run.save(
-            bits_per_byte(
-                model,
-                validation_rows,
-                bytes_per_token,
-                hardware,
-                num_rows=config.validation_rows,
-                rows_per_batch=config.micro_batch_rows or max(config.batch_rows, 16),
-                ranks=ranks,
-            )
-        )
+        run.save(objective.end(model))
         result = finished(folder)
         assert result is not None
         return result
@@ -164,34 +147,74 @@ def finished(folder: Path) -> TrainResult | None:
         checkpoint=found.path,
         digest=says["weights"],
         hardware=says["hardware"],
+        numbers=says["numbers"],
     )
+
+
+class _Step:
+    """Adds up the parts of a step on this rank."""
+
+    def __init__(self, hardware: Hardware) -> None:
+        self.device = hardware.device
+        self.loss = torch.zeros((), device=self.device)
+        self.tokens, self.flops, self.num_parts = 0, 0.0, 0
+        self.metrics: dict[str, float] = {}
+
+    def add(self, part: Part) -> None:
+        self.loss += part.loss.detach()
+        self.tokens += part.tokens
+        self.flops += part.flops
+        self.num_parts += 1
+        for name, value in part.metrics.items():
+            self.metrics[name] = self.metrics.get(name, 0.0) + value
+
+    def means(self) -> Tensor:
+        """Loss, tokens, FLOPs and the mean over parts of every metric, by name: to be averaged."""
+        means = [self.metrics[name] / self.num_parts for name in sorted(self.metrics)]
+        numbers = torch.tensor([self.tokens, self.flops, *means], dtype=torch.float64)
+        return torch.cat((self.loss.double()[None], numbers.to(self.device)))
+
+    def named(self, means: Tensor, world: int) -> StepTaken:
+        """The step of all ranks, from the averaged ``means``."""
+        loss, tokens, flops, *metrics = means.tolist()
+        return StepTaken(
+            loss=loss,
+            tokens=round(tokens * world),
+            flops=flops * world,
+            metrics=dict(zip(sorted(self.metrics), metrics, strict=True)),
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Run:
     """What changes while training, and where it is written."""
 
-    config: TrainConfig
+    config: RunConfig
     folder: Path
     ranks: DataParallel
     about: Mapping[str, Any]
     hardware: Hardware
-    model: LanguageModel
+    model: Trainable
     optimizer: Optimizer
     progress: Progress
 
     @classmethod
     def begin(
-        cls, config: TrainConfig, folder: Path, ranks: DataParallel, about: Mapping[str, Any]
+        cls,
+        config: RunConfig,
+        objective: Objective,
+        folder: Path,
+        ranks: DataParallel,
+        about: Mapping[str, Any],
     ) -> "_Run":
-        """From the last good checkpoint, in the dtype that it began with; or from the seed."""
+        """From the last good checkpoint, in the dtype that it began with; or from the start."""
         found = _last_checkpoint(config, folder, ranks)
         precision = found.manifest["hardware"]["dtype"] if found else config.precision
         hardware = probe(precision)
         chosen = ranks.gather(hardware.report()["dtype"])[0]  # ranks must not differ
         if chosen != hardware.report()["dtype"]:
             hardware = probe(chosen)
-        model = build(config.model, config.seed).to(hardware.device)
+        model = objective.begin(hardware, ranks)
         optimizer = Optimizer(model, config.optimizer, hardware.dtype)
         if found:
             model.load_state_dict(found.load("weights", hardware.device))
@@ -201,11 +224,11 @@ class _Run:
                 checkpoint.set_random_state(states[ranks.rank])
         progress = Progress(
             path=folder / "metrics.jsonl" if ranks.rank == 0 else None,
-            num_steps=config.num_steps,
-            tokens_per_step=config.tokens_per_step,
-            flops_per_step=config.flops_per_step,
+            num_steps=objective.num_steps,
             peak_flops_per_second=hardware.gemm_flops_per_second * ranks.world,
             steps=found.step if found else 0,
+            tokens=found.manifest["tokens"] if found else 0,
+            flops=found.manifest["flops"] if found else 0.0,
             seconds_before=found.manifest["seconds"] if found else 0.0,
         )
         return cls(
@@ -219,30 +242,33 @@ class _Run:
             progress=progress,
         )
 
-    def save(self, validation_loss: float | None = None) -> None:
-        """Rank 0 writes a checkpoint; all ranks give their random states and wait for it."""
+    def save(self, numbers: Mapping[str, float] | None = None) -> None:
+        """Rank 0 writes a checkpoint; all ranks give their random states and wait for it.
+
+        ``numbers``, what was measured at the end, make it the last one.
+        """
         states = self.ranks.gather(checkpoint.random_state())
         if self.ranks.rank == 0:
-            steps, weights = self.progress.steps, self.model.state_dict()
+            weights = self.model.state_dict()
             manifest = {
                 "about": dict(self.about),
                 "config": self.config.model_dump(mode="json"),
-                "flops": float(steps * self.config.flops_per_step),
+                "flops": self.progress.flops,
                 "hardware": self.hardware.report(),
                 "seconds": self.progress.seconds,
-                "tokens": steps * self.config.tokens_per_step,
+                "tokens": self.progress.tokens,
                 "world": self.ranks.world,
             }
-            if validation_loss is not None:
+            if numbers is not None:
                 digest = checkpoint.weights_digest(weights)
-                manifest |= {"loss": validation_loss, "weights": digest}
+                manifest |= {"loss": numbers["loss"], "numbers": dict(numbers), "weights": digest}
             optimizer = self.optimizer.state_dict()
             state = {"weights": weights, "optimizer": optimizer, "random": states}
-            checkpoint.save(self.folder, steps, state, manifest)
+            checkpoint.save(self.folder, self.progress.steps, state, manifest)
         self.ranks.gather(None)
 
 
-def _last_checkpoint(config: TrainConfig, folder: Path, ranks: DataParallel) -> Checkpoint | None:
+def _last_checkpoint(config: RunConfig, folder: Path, ranks: DataParallel) -> Checkpoint | None:
     """The one that rank 0 finds, for all ranks. Refuses one that was made with other settings."""
     found = checkpoint.latest(folder) if ranks.rank == 0 else None
     path = ranks.gather(found.path if found else None)[0]
@@ -257,13 +283,3 @@ def _last_checkpoint(config: TrainConfig, folder: Path, ranks: DataParallel) -> 
                 f"got {now[name]}; train it into another folder"
             )
     return found
-
-
-def _check_rows(config: TrainConfig, rows: Rows, validation_rows: Rows) -> None:
-    for name, split in (("train", rows), ("validation", validation_rows)):
-        length = config.model.context_length + 1
-        if not len(split) or split.tokens.shape[1] != length:
-            raise Refusal(
-                f"{name} rows must be some of context_length + 1 = {length} tokens, "
-                f"got shape {tuple(split.tokens.shape)}"
-            )

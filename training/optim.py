@@ -7,18 +7,31 @@ as far: about 1.4x to 2x less compute than AdamW at equal loss (Liu et al. 2025,
 """
 
 import itertools
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
-from training.models.language_model import LanguageModel
+from training.models.language_model import Role
 from training.schedule import OptimizerConfig
 
 # Coefficients of one step a x + b x^3 + c x^5 on the singular values: not convergent, but within
 # five steps everything from 0.01 to 1 is carried into 0.7 to 1.2 (Jordan et al. 2024).
 A, B, C = 3.4445, -4.7750, 2.0315
 NUM_STEPS = 5
+
+
+class Trainable(Protocol):
+    """A module that says of each parameter what it is to an optimizer."""
+
+    def roles(self) -> Iterator[tuple[str, nn.Parameter, Role]]: ...
+
+    def parameters(self) -> Iterator[nn.Parameter]: ...
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> Any: ...
 
 
 class Optimizer:
@@ -29,7 +42,7 @@ class Optimizer:
     """
 
     def __init__(
-        self, model: LanguageModel, config: OptimizerConfig, dtype: torch.dtype = torch.float32
+        self, model: Trainable, config: OptimizerConfig, dtype: torch.dtype = torch.float32
     ) -> None:
         by_role: dict[str, dict[str, nn.Parameter]] = {}
         for name, parameter, role in model.roles():

@@ -8,13 +8,38 @@ import json
 import math
 import os
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 METRICS_SECONDS = 2.0  # between two lines of a short run
+COMMON = frozenset(  # what every line has; more is an objective's own
+    [
+        "step",
+        "num_steps",
+        "loss",
+        "rate",
+        "tokens",
+        "tokens_per_second",
+        "flops_per_second",
+        "mfu",
+        "seconds",
+        "eta_seconds",
+    ]
+)
 _LINES = 1000  # of a long one, about; so that reading the file stays cheap
 _BAR = 20  # characters
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StepTaken:
+    """What one step of all ranks came to."""
+
+    loss: float
+    tokens: int
+    flops: float
+    metrics: Mapping[str, float]
 
 
 @dataclass(kw_only=True)
@@ -23,12 +48,12 @@ class Progress:
 
     path: Path | None
     num_steps: int
-    tokens_per_step: int  # of all ranks, as the FLOPs are
-    flops_per_step: float
     peak_flops_per_second: float  # of a matrix product, all ranks
-    steps: int  # taken before this attempt
-    seconds_before: float  # that these took
-    losses: list[float] = field(default_factory=list)  # since the last line, nats per token
+    steps: int  # taken up to now, over all attempts, as the next two
+    tokens: int
+    flops: float
+    seconds_before: float  # that the attempts before took
+    recent: list[StepTaken] = field(default_factory=list)  # since the last line
     begin: float = field(default_factory=time.perf_counter)
     end: float | None = None
 
@@ -48,32 +73,38 @@ class Progress:
         """Stop the clock: what follows is not training."""
         self.end = time.perf_counter()
 
-    def count(self, loss: float, rate: float) -> None:
-        """One more step was taken, at ``loss`` nats per token and ``rate`` times the peak rates."""
+    def count(self, taken: StepTaken, rate: float) -> None:
+        """One more step was taken, at ``rate`` times the peak rates."""
         self.steps += 1
-        self.losses.append(loss)
+        self.tokens += taken.tokens
+        self.flops += taken.flops
+        self.recent.append(taken)
         now = time.perf_counter()
         pause = max(METRICS_SECONDS, self.seconds / _LINES)
         if now - self.last_line < pause and self.steps < self.num_steps:
             return
-        steps_per_second = len(self.losses) / (now - self.last_line)
-        flops_per_second = steps_per_second * self.flops_per_step
-        line = {
+        passed = now - self.last_line
+        flops_per_second = sum(step.flops for step in self.recent) / passed
+        means = {name: self._mean(name) for name in taken.metrics}
+        line = means | {
             "step": self.steps,
             "num_steps": self.num_steps,
-            "loss": sum(self.losses) / len(self.losses),
+            "loss": sum(step.loss for step in self.recent) / len(self.recent),
             "rate": rate,
-            "tokens": self.steps * self.tokens_per_step,
-            "tokens_per_second": steps_per_second * self.tokens_per_step,
+            "tokens": self.tokens,
+            "tokens_per_second": sum(step.tokens for step in self.recent) / passed,
             "flops_per_second": flops_per_second,
             "mfu": flops_per_second / self.peak_flops_per_second,
             "seconds": self.seconds,
-            "eta_seconds": (self.num_steps - self.steps) / steps_per_second,
+            "eta_seconds": (self.num_steps - self.steps) * passed / len(self.recent),
         }
-        self.losses, self.last_line = [], now
+        self.recent, self.last_line = [], now
         if self.path is not None:
             with self.path.open("a") as file:
                 file.write(json.dumps(line) + "\n")
+
+    def _mean(self, name: str) -> float:
+        return sum(step.metrics[name] for step in self.recent) / len(self.recent)
 
 
 def read(path: Path, after_step: int = 0) -> list[dict[str, Any]]:

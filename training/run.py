@@ -294,7 +294,8 @@ def base_model(workspace: Workspace, inputs: Inputs, config: BaseModelConfig) ->
     from training import launch, progress, tracking
     from training.charts import loss_chart
     from training.job import Job, Text, run_folder, work
-    from training.loop import TrainConfig, finished
+    from training.loop import finished
+    from training.pretraining import TrainConfig
     from training.scaling.plan import Plan
 
     plan_file = Path(str(inputs["training_plan"])) / "training_plan.json"

@@ -201,12 +201,17 @@ class _Follower:
 
 
 def progress_line(name: str, line: Mapping[str, Any]) -> str:
-    """One line of ``metrics.jsonl`` for a person: bar, step, loss, speed, time left."""
+    """One line of ``metrics.jsonl`` for a person: bar, step, what is followed, speed, time left.
+
+    Phases that have figures of their own show those: a loss of reinforcement learning says nothing.
+    """
     bar, left = progress.bar(line["step"] / line["num_steps"], line["eta_seconds"])
+    own = {key: value for key, value in line.items() if key not in progress.COMMON}
+    told = "  ".join(f"{key.replace('_', ' ')} {value:.3g}" for key, value in own.items())
     return (
         f"{name} {bar}  step {line['step']}/{line['num_steps']}  "
-        f"loss {line['loss']:.3f} nats/token  {line['flops_per_second'] / 1e9:.0f} GFLOP/s "
-        f"({line['mfu']:.0%} of GEMM)  {left}"
+        f"{told or 'loss {:.3f} nats/token'.format(line['loss'])}  "
+        f"{line['flops_per_second'] / 1e9:.0f} GFLOP/s ({line['mfu']:.0%} of GEMM)  {left}"
     )
 
 

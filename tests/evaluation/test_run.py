@@ -32,7 +32,8 @@ from tests.evaluation.test_page import Outline
 from training import checkpoint, tracking
 from training import run as training_run
 from training.data.loader import Rows
-from training.loop import TrainConfig, TrainResult, train
+from training.loop import TrainResult
+from training.pretraining import TrainConfig, train
 from training.models.accounting import num_matmul_params, num_params
 from training.models.variants import TransformerConfig
 from training.scaling.fit import Prediction

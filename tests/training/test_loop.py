@@ -21,9 +21,10 @@ import torch.multiprocessing
 from datalake.config import Refusal
 from training import checkpoint, progress
 from training.data.loader import Rows
-from training.loop import TrainConfig, TrainResult, train
+from training.loop import TrainResult
 from training.models.variants import TransformerConfig
 from training.parallel.data_parallel import DataParallel
+from training.pretraining import TrainConfig, train
 from training.schedule import OptimizerConfig
 
 MODEL = TransformerConfig(vocab_size=64, context_length=16, d_model=32, num_layers=2, num_heads=2)
@@ -70,8 +71,8 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> TrainResult:
 def _crash_after(monkeypatch: pytest.MonkeyPatch, steps: int) -> None:
     count = progress.Progress.count
 
-    def crash(self: progress.Progress, loss: float, rate: float) -> None:
-        count(self, loss, rate)
+    def crash(self: progress.Progress, *given: Any) -> None:
+        count(self, *given)
         if self.steps == steps:
             raise RuntimeError("power cut")
 

@@ -143,7 +143,7 @@ def test_the_stage_trains_what_the_bare_loop_trains(
     manifest = checkpoint.load(Path(str(undisturbed.version))).manifest
     assert manifest["about"]["inputs"] == dict(planned)
     assert manifest["about"]["asset"] == "base_model"
-    from training.loop import TrainConfig
+    from training.pretraining import TrainConfig
 
     config = TrainConfig.model_validate_json(json.dumps(manifest["config"]))
     text = Text.of(workspace, planned, MODEL)

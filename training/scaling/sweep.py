@@ -157,7 +157,7 @@ def _small_run(config: ScalingRunsConfig, model: ModelConfig, flops: float) -> S
 def jobs_of(config: ScalingRunsConfig, text: "Text", folder: Path) -> list["Job"]:
     """The runs as jobs, each in a folder of its own below ``folder``."""
     from training.job import Job
-    from training.loop import TrainConfig
+    from training.pretraining import TrainConfig
 
     return [
         Job(
@@ -185,7 +185,7 @@ def train_all(jobs: Sequence["Job"], rank: int, world: int) -> None:
     died is free to be taken, so a second attempt makes what is missing.
     """
     from training.job import read
-    from training.loop import train
+    from training.pretraining import train
 
     rows, validation_rows = read(jobs[0].text)
     for job in jobs:

@@ -1,0 +1,131 @@
+"""Pretraining: a budget of FLOPs becomes steps, each of which predicts the next tokens of rows."""
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from pydantic import PositiveFloat, PositiveInt
+from torch import Tensor
+
+from datalake.config import Refusal
+from training import loop
+from training.data.loader import Rows, batch
+from training.hardware import Hardware
+from training.loop import ALONE, Part, RunConfig, TrainResult
+from training.losses import next_token_loss
+from training.models.accounting import train_flops_per_token
+from training.models.language_model import LanguageModel, build
+from training.parallel.data_parallel import DataParallel
+from training.validation import bits_per_byte
+
+Loss = Callable[[LanguageModel, Tensor], Tensor]
+
+
+class TrainConfig(RunConfig):
+    """What decides a pretraining's result; ``seed`` is of weights and data order."""
+
+    flops: PositiveFloat  # the budget, counted by ``train_flops_per_token``
+    batch_rows: PositiveInt  # rows of a step, over all ranks
+    micro_batch_rows: PositiveInt | None = None  # rows of one forward pass; None: the rank's share
+    validation_rows: PositiveInt  # read once, at the end
+    compile: bool = False  # costs 38 s before the first step, so for runs of many minutes
+
+    @property
+    def tokens_per_step(self) -> int:
+        return self.batch_rows * self.model.context_length
+
+    @property
+    def flops_per_step(self) -> int:
+        return train_flops_per_token(self.model) * self.tokens_per_step
+
+    @property
+    def num_steps(self) -> int:
+        """Whole steps that the budget pays for. Refuses a budget below one step."""
+        steps = int(self.flops // self.flops_per_step)
+        if not steps:
+            raise Refusal(
+                f"flops must be at least {self.flops_per_step:.3g}, one step of "
+                f"{self.tokens_per_step} tokens, got {self.flops:.3g}"
+            )
+        return steps
+
+
+def train(
+    config: TrainConfig,
+    rows: Rows,
+    validation_rows: Rows,
+    bytes_per_token: np.ndarray,
+    folder: Path,
+    ranks: DataParallel = ALONE,
+    about: Mapping[str, Any] | None = None,
+) -> TrainResult:
+    """Train from the last good checkpoint in ``folder``, or from the seed, to the budget's end.
+
+    ``bytes_per_token`` [vocab] gives the UTF-8 length of each token, 0 where it is not scored; the
+    rest is as in ``loop.run``. Refuses also a budget below one step, rows of another length than
+    the context's, and steps that the ranks cannot share equally.
+    """
+    objective = _NextToken(config, rows, validation_rows, bytes_per_token, ranks)
+    return loop.run(config, objective, folder, ranks, about)
+
+
+class _NextToken:
+    """The objective: mean nats of the next token; at the end bits per byte of held-out rows."""
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        rows: Rows,
+        validation_rows: Rows,
+        bytes_per_token: np.ndarray,
+        ranks: DataParallel,
+    ) -> None:
+        _check_rows(config, rows, validation_rows)
+        self.config = config
+        self.num_steps = config.num_steps
+        self.rows, self.validation_rows = rows, validation_rows
+        self.bytes_per_token = bytes_per_token
+        share = ranks.share(config.batch_rows)
+        size = config.micro_batch_rows or len(share)
+        self.num_slots = len(share)
+        self.slots = [share[first : first + size] for first in range(0, len(share), size)]
+        self.loss_of: Loss = torch.compile(next_token_loss) if config.compile else next_token_loss
+
+    def begin(self, hardware: Hardware, ranks: DataParallel) -> LanguageModel:
+        self.hardware, self.ranks = hardware, ranks
+        return build(self.config.model, self.config.seed).to(hardware.device)
+
+    def parts(self, model: LanguageModel, step: int) -> Iterator[Part]:
+        config = self.config
+        for slots in self.slots:
+            ids = batch(self.rows, config.seed, step, config.batch_rows, slots)
+            tokens = ids.to(self.hardware.device)
+            with self.hardware.autocast():
+                loss = self.loss_of(model, tokens) * (len(slots) / self.num_slots)
+            num_tokens = len(slots) * config.model.context_length
+            flops = float(num_tokens * train_flops_per_token(config.model))
+            yield Part(loss=loss, tokens=num_tokens, flops=flops)
+
+    def end(self, model: LanguageModel) -> Mapping[str, float]:
+        loss = bits_per_byte(
+            model,
+            self.validation_rows,
+            self.bytes_per_token,
+            self.hardware,
+            num_rows=self.config.validation_rows,
+            rows_per_batch=self.config.micro_batch_rows or max(self.config.batch_rows, 16),
+            ranks=self.ranks,
+        )
+        return {"loss": loss}
+
+
+def _check_rows(config: TrainConfig, rows: Rows, validation_rows: Rows) -> None:
+    for name, split in (("train", rows), ("validation", validation_rows)):
+        length = config.model.context_length + 1
+        if not len(split) or split.tokens.shape[1] != length:
+            raise Refusal(
+                f"{name} rows must be some of context_length + 1 = {length} tokens, "
+                f"got shape {tuple(split.tokens.shape)}"
+            )
