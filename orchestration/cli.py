@@ -1,4 +1,4 @@
-"""The ``tarn`` command: run the graph, open the UIs, check the machine."""
+"""The ``tarn`` command: run the graph, open the UIs, talk to a model, check the machine."""
 
 import importlib
 import logging
@@ -18,6 +18,7 @@ from orchestration import resources
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 console = Console(highlight=False)
+errors = Console(stderr=True, highlight=False)  # where stdout is for a script to read
 
 RecipeOption = Annotated[
     str | None, typer.Option("--recipe", help="Name of a recipe, or path of a YAML file.")
@@ -68,6 +69,44 @@ def ui(
         services.serve(dagster_port, mlflow_port, console.print)
     except Refusal as refusal:
         _refuse(refusal)
+
+
+@app.command()
+def chat(
+    model: Annotated[
+        str,
+        typer.Option(
+            help="base, sft, dpo or chat, as last made; or the folder of a checkpoint or run."
+        ),
+    ] = "chat",
+    once: Annotated[
+        str | None, typer.Option(help="Print the bare answer to this message, and leave.")
+    ] = None,
+    temperature: Annotated[
+        float, typer.Option(help="0 takes the likeliest token: what a small model does best.")
+    ] = 0.0,
+    max_new_tokens: Annotated[
+        int | None,
+        typer.Option(
+            help="The longest answer, in tokens.", show_default="a quarter of the context"
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of what is drawn where temperature is above 0.")] = 0,
+    history: Annotated[
+        bool, typer.Option(help="Let the model read the earlier turns of the conversation.")
+    ] = True,
+) -> None:
+    """Talk to a model; questions may also be piped in, a line each."""
+    from orchestration.chat import Session, open_conversation
+
+    try:
+        conversation, what = open_conversation(model, temperature, max_new_tokens, seed, history)
+        if once is not None:
+            Session(conversation, interactive=False).answer(once)
+        elif not Session(conversation, sys.stdin.isatty() and sys.stdout.isatty()).talk(what):
+            raise typer.Exit(2)
+    except Refusal as refusal:
+        _refuse(refusal, errors)
 
 
 @app.command()
@@ -134,8 +173,8 @@ def _report(outcome: "materialize.Outcome", seconds: float) -> None:  # type: ig
     console.print("look at it  [bold]make ui[/]  (Dagster and MLflow in the browser)")
 
 
-def _refuse(refusal: Refusal) -> None:
-    console.print(f"[red]refused[/] {refusal}", soft_wrap=True)
+def _refuse(refusal: Refusal, on: Console = console) -> None:
+    on.print(f"[red]refused[/] {escape(str(refusal))}", soft_wrap=True)
     raise typer.Exit(2)
 
 
