@@ -18,6 +18,7 @@ import torch
 from typer.testing import CliRunner, Result
 
 from orchestration import freshness
+from orchestration.chat import Session
 from orchestration.cli import app
 from tests.training.models.random_weights import awake, small_config
 from tests.training.tokenizer.test_bpe import TOKENIZER
@@ -173,6 +174,38 @@ def test_a_person_asks_stops_an_answer_asks_again_and_leaves(terminal: Terminal)
     terminal.wait_for("> ")
     terminal.type("\x04")
     assert terminal.exit_code() == 0
+
+
+def test_a_person_sees_that_an_answer_was_cut_and_that_a_message_is_too_long(
+    home: Path, made: Path
+) -> None:
+    terminal = Terminal("--model", made / "short")
+    try:
+        terminal.wait_for("> ")
+        terminal.type("hello\n")
+        assert greedy(64, "hello", 16) + "\x1b[2m [cut]" in terminal.wait_for("> ")
+        terminal.type("1" * 100 + "\n")
+        terminal.wait_for("refused.* message must be at most 44 tokens long")
+        terminal.wait_for("> ")
+        terminal.type("hello\n")
+        terminal.wait_for("cut.*\r\n> ")
+        terminal.type("\x04")
+        assert terminal.exit_code() == 0
+    finally:
+        terminal.close()
+
+
+def test_a_model_cannot_steer_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    model = letters_model(64)
+    with torch.no_grad():
+        model.head_weight[:] = 0
+        model.head_weight[27] = model.hidden(torch.tensor([[1]]))[0, 0]
+    decoding = Decoding(max_new_tokens=30, temperature=0.1)
+    for interactive in (True, False):
+        Session(Conversation(model, TALKER, decoding), interactive).answer("hello")
+    drawn, plain = capsys.readouterr().out.split("[cut]")
+    assert "\x1b" not in drawn and "␛" in drawn
+    assert "\x1b" in plain
 
 
 def test_a_question_asked_once_prints_the_bare_answer(home: Path, made: Path) -> None:
