@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from training.models.attention import Attention
+from training.models.documents import Documents
 from training.models.feed_forward import FeedForward
 from training.models.norms import build_norm
 from training.models.state import BlockMemory
@@ -42,23 +43,27 @@ class Block(nn.Module):
         turns: Tensor | None,
         positions: Tensor | None = None,
         memory: BlockMemory | None = None,
+        documents: Documents | None = None,
     ) -> Tensor:
         post_norm = self.config.norm_place == "post"
         if self.config.x0_skip:
             x = self.skip[0] * x + self.skip[1] * x0
         h = x if post_norm else self.mixer_norm(x)
         if self.config.token_shift:
-            h = self._mix_previous(h, memory)
+            h = self._mix_previous(h, memory, documents)
         cache = None if memory is None else memory.mixer
-        h = self.mixer(h, value_embedding, turns, positions, cache)
+        mask = None if documents is None else documents.mask
+        h = self.mixer(h, value_embedding, turns, positions, cache, mask)
         if post_norm:
             x = x + self.mixer_norm(h)
             return x + self.feed_forward_norm(self.feed_forward(x))
         x = x + h
         return x + self.feed_forward(self.feed_forward_norm(x))
 
-    def _mix_previous(self, h: Tensor, memory: BlockMemory | None) -> Tensor:
-        """h + shift (previous - h), per channel; zeros come before the first position."""
+    def _mix_previous(
+        self, h: Tensor, memory: BlockMemory | None, documents: Documents | None
+    ) -> Tensor:
+        """h + shift (previous - h), per channel; zeros come before a document's first position."""
         if memory is None:
             first = h.new_zeros(h.shape[0], 1, h.shape[2])
         else:
@@ -66,4 +71,6 @@ class Block(nn.Module):
             first = memory.previous[:, None].to(h.dtype)
             memory.previous = h[:, -1]
         previous = torch.cat((first, h[:, :-1]), dim=1)
+        if documents is not None:
+            previous = previous.masked_fill(documents.begins, 0)
         return torch.lerp(h, previous, self.shift.to(h.dtype))

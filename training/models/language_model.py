@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from datalake.config import Refusal
 from training.models.block import Block
+from training.models.documents import Documents
 from training.models.norms import build_norm, compute_dtype
 from training.models.positions import rotary_table, sinusoidal_table
 from training.models.state import DecodingState
@@ -63,16 +64,25 @@ class LanguageModel(nn.Module):
         """[..., vocab] of states [..., d_model]."""
         return F.linear(hidden, self.head_weight)
 
-    def hidden(self, tokens: Tensor, state: DecodingState | None = None) -> Tensor:
+    def hidden(
+        self,
+        tokens: Tensor,
+        state: DecodingState | None = None,
+        documents: Tensor | None = None,
+    ) -> Tensor:
         """States [batch, time, d_model] that the head reads; ``state`` goes on by these tokens.
 
-        Refuses more tokens than the context holds.
+        ``documents`` [batch, time] numbers the documents that lie one after the other in a row:
+        each gets the states that it has alone. Padding is a document like others.
+        Refuses more tokens than the context holds, and documents where a state is continued.
         """
         positions = self._positions(tokens.shape[1], state)
         place = positions if state is not None else slice(tokens.shape[1])
+        parts = None if documents is None else self._locate(documents, state)
         x0 = self.embedding(tokens)
         if self.config.positions == "sinusoidal":
-            x0 = x0 + sinusoidal_table(self.config, tokens.device)[place]
+            own = place if parts is None else parts.positions
+            x0 = x0 + sinusoidal_table(self.config, tokens.device)[own]
         x = x0 = self.embedding_norm(x0)
         turns = None
         if self.config.positions == "rope":
@@ -82,10 +92,16 @@ class LanguageModel(nn.Module):
             if self.config.has_value_embedding(layer):
                 values = self.value_embeddings[str(layer)](tokens)
             memory = None if state is None else state.blocks[layer]
-            x = block(x, x0, values, turns, positions, memory)
+            x = block(x, x0, values, turns, positions, memory, parts)
         if state is not None:
             state.num_read = state.num_read + tokens.shape[1]
         return self.norm(x)
+
+    def _locate(self, documents: Tensor, state: DecodingState | None) -> Documents:
+        if state is not None:
+            raise Refusal("documents must be left out where a state is continued, got both")
+        dtype = compute_dtype(self.head_weight)
+        return Documents.locate(documents, self.config.window, dtype)
 
     def _positions(self, time: int, state: DecodingState | None) -> Tensor | None:
         """[batch, time] where a state is continued. Refuses what the context cannot hold."""
