@@ -115,6 +115,23 @@ def pack(conversations: Sequence[Rendered], context_length: int) -> PackedRows:
     return PackedRows(tokens, learned, conversation_ids, position, tuple(map(tuple, places)))
 
 
+def pad(conversations: Sequence[Rendered]) -> tuple[np.ndarray, np.ndarray]:
+    """(tokens, learned), each [conversations, longest], filled with zeros behind.
+
+    Causal models never look behind, so no mask is needed. Raises Refusal for a conversation that
+    leaves nothing to learn.
+    """
+    longest = max(len(conversation.ids) for conversation in conversations)
+    tokens = np.zeros((len(conversations), longest), np.int64)
+    learned = np.zeros(tokens.shape, bool)
+    for number, conversation in enumerate(conversations):
+        if not conversation.learned[1:].any():
+            raise Refusal(f"conversation {number} must have a token to learn, got none")
+        tokens[number, : len(conversation.ids)] = conversation.ids
+        learned[number, : len(conversation.ids)] = conversation.learned
+    return tokens, learned
+
+
 def best_fit(lengths: Sequence[int], capacity: int) -> list[list[int]]:
     """Numbers of the lengths in each row: longest first, each where the least room is left over.
 

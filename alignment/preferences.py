@@ -68,6 +68,7 @@ def make_pairs(
     *,
     sampler: str,
     temperature: float,
+    sampling_flops: float,
 ) -> tuple[pa.Table, PairReport]:
     """At most one pair for every row of ``items`` with samples, as rows of ``preferences``.
 
@@ -90,6 +91,8 @@ def make_pairs(
             pairs.append(
                 pair | {"num_samples": len(given), "temperature": temperature, "sampler": sampler}
             )
+    for pair in pairs:
+        pair["sampling_flops"] = sampling_flops / len(pairs)
     table = pa.Table.from_pylist(pairs, TABLES["preferences"].arrow)
     check_pairs(table)
     margins = [pair["margin"] for pair in pairs]

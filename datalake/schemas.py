@@ -280,9 +280,48 @@ TABLES: dict[str, Schema] = {
                 Column("temperature", pa.float64(), "of the sampler"),
                 Column("sampler", pa.string(), "digest of the weights that sampled"),
                 Column("rule", pa.string(), "what made one better, JSON"),
+                Column(
+                    "sampling_flops",
+                    pa.float64(),
+                    "what the pair cost, prompts that gave none included",
+                    "FLOPs",
+                ),
             ),
             key="item_id",
             partition_by=("split",),
+        ),
+        Schema(
+            "rollouts",
+            (
+                Column("rollout_id", pa.string(), "step, item and number of the answer"),
+                Column("step", pa.int32(), "training step that learned from it"),
+                Column("group", pa.string(), "answers to one prompt at one step"),
+                Column("item_id", pa.string(), "as in instructions"),
+                Column("family", pa.string(), "as in instructions"),
+                Column("content_key", pa.string(), "as in instructions"),
+                Column("prompt_ids", pa.list_(pa.int32()), "tokens that were read"),
+                Column("completion_ids", pa.list_(pa.int32()), "tokens that were drawn"),
+                Column(
+                    "log_probs", pa.list_(pa.float32()), "of the sampler, a drawn token", "nats"
+                ),
+                Column("temperature", pa.float64(), "of the sampler"),
+                Column("finish", pa.string(), "stop, length"),
+                Column("policy", pa.string(), "digest of the weights that answered"),
+                Column("text", pa.string(), "the answer, without the end of its turn"),
+                Column(
+                    "score",
+                    pa.float64(),
+                    "strict score of the grader; null where it failed",
+                    "0..1",
+                    nullable=True,
+                ),
+                Column("reason", pa.string(), "what the grader said"),
+                Column("outcome", pa.string(), "graded, unfinished, error, timeout"),
+                Column(
+                    "reward", pa.float64(), "score and style; null where not judged", nullable=True
+                ),
+            ),
+            key="rollout_id",
         ),
     )
 }

@@ -103,6 +103,27 @@ def loss_chart(lines: Sequence[Mapping[str, Any]], plan: Plan, realised: float) 
         return _svg(figure)
 
 
+def curves_chart(lines: Sequence[Mapping[str, Any]], panels: Mapping[str, Sequence[str]]) -> str:
+    """Figures of ``metrics.jsonl`` over steps, one panel per title with the names it shows."""
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(2.8 * len(panels) + 0.6, 2.6), layout="constrained")
+        steps = [line["step"] for line in lines]
+        for axes, (title, names) in zip(
+            figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True
+        ):
+            for colour, name in zip(_COLOURS[1:], names, strict=False):
+                label = name.replace("_", " ")
+                axes.plot(steps, [line[name] for line in lines], color=colour, lw=1, label=label)
+            axes.set_title(title, fontsize=9)
+            axes.set_xlabel("step")
+            if len(names) > 1:
+                axes.legend(fontsize=8, frameon=False)
+        return _svg(figure)
+
+
 def _svg(figure: "Figure") -> str:
     target = io.StringIO()
     figure.savefig(target, format="svg", metadata={"Date": None})

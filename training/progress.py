@@ -7,26 +7,19 @@ ever grow: what a crash undid is cut off when the run goes on.
 import json
 import math
 import os
+import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+SAY_SECONDS = 5.0  # between two lines for a person
 METRICS_SECONDS = 2.0  # between two lines of a short run
-COMMON = frozenset(  # what every line has; more is an objective's own
-    [
-        "step",
-        "num_steps",
-        "loss",
-        "rate",
-        "tokens",
-        "tokens_per_second",
-        "flops_per_second",
-        "mfu",
-        "seconds",
-        "eta_seconds",
-    ]
+COMMON = (  # what every line has; more is an objective's own
+    *("step", "num_steps", "loss", "rate", "tokens", "tokens_per_second"),
+    *("flops_per_second", "mfu", "seconds", "eta_seconds"),
 )
 _LINES = 1000  # of a long one, about; so that reading the file stays cheap
 _BAR = 20  # characters
@@ -120,6 +113,25 @@ def bar(share: float, seconds_left: float) -> tuple[str, str]:
     minutes, seconds = divmod(round(seconds_left), 60)
     filled = ("#" * round(share * _BAR)).ljust(_BAR, ".")
     return f"[{filled}] {share:4.0%}", f"{minutes}:{seconds:02d} left"
+
+
+@contextmanager
+def told(say: Callable[[str], None], line: Callable[[], str | None]) -> Iterator[None]:
+    """Say every few seconds, while the block runs, what ``line`` gives, if it gives something."""
+    stop = threading.Event()
+
+    def follow() -> None:
+        while not stop.wait(SAY_SECONDS):
+            if text := line():
+                say(text)
+
+    thread = threading.Thread(target=follow, name="progress", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
 
 
 def _step(line: bytes) -> float:

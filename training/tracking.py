@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 EXPERIMENT = "tarn"
-SAY_SECONDS = 5.0  # between two lines of progress, and two batches to MLflow
 _IDENTITY = "mlflow.json"  # in a run's folder
 
 
@@ -164,7 +163,7 @@ class _Follower:
 
     def follow(self) -> None:
         self.last_step = self._last_logged_step()
-        while not self.stop.wait(SAY_SECONDS):
+        while not self.stop.wait(progress.SAY_SECONDS):
             self._look()
         self._look()
 

@@ -34,6 +34,17 @@ def forward_flops_per_token(config: ModelConfig, context: int) -> int:
     return 2 * num_matmul_params(config) + 4 * config.num_layers * config.d_model * seen
 
 
+def answer_flops(config: ModelConfig, num_read: int, num_predicted: int, context: int) -> float:
+    """FLOPs to read ``num_read`` tokens that attend to ``context`` positions, and predict some.
+
+    The head is paid for where logits are made, which for answers is not everywhere. Training on
+    the answers costs three times as much.
+    """
+    head = 2 * config.vocab_size * config.d_model
+    body = forward_flops_per_token(config, context) - head
+    return float(num_read * body + num_predicted * head)
+
+
 def train_flops_per_token(config: ModelConfig) -> int:
     """FLOPs to train on one token of a full context: 6 N + 12 L d T (T the window, if any)."""
     return 3 * forward_flops_per_token(config, config.context_length)

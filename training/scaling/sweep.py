@@ -11,7 +11,6 @@ longest run that nobody has taken, trains it alone on its own threads, and comes
 
 import fcntl
 import math
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -34,7 +33,6 @@ if TYPE_CHECKING:
     from training.job import Job, Text
     from training.loop import TrainResult
 
-SAY_SECONDS = 5.0  # between two lines of progress
 REACH = 9.0  # the target may be this many times the top budget
 MIN_STEPS = 20  # of a small run: below, the warm-up and the decay are all there is
 BEST_EXPONENT = 0.5  # N* ~ C^0.5 (Hoffmann et al. 2022), only to place the runs
@@ -239,24 +237,18 @@ def table(jobs: Sequence["Job"], results: Sequence["TrainResult"]) -> pa.Table:
 @contextmanager
 def followed(jobs: Sequence["Job"], say: Callable[[str], None]) -> Iterator[None]:
     """Say every few seconds, while the block runs, how much of the sweep's compute is spent."""
-    stop, began = threading.Event(), time.monotonic()
-    at_start = _spent(jobs)[0]
+    began, at_start = time.monotonic(), _spent(jobs)[0]
 
-    def follow() -> None:
-        while not stop.wait(SAY_SECONDS):
-            share, done = _spent(jobs)
-            if share > at_start:
-                pace = (share - at_start) / (time.monotonic() - began)
-                bar, left = progress.bar(share, (1 - share) / pace)
-                say(f"small runs {bar}  {done} of {len(jobs)} trained  {left}")
+    def line() -> str | None:
+        share, done = _spent(jobs)
+        if share <= at_start:
+            return None
+        pace = (share - at_start) / (time.monotonic() - began)
+        bar, left = progress.bar(share, (1 - share) / pace)
+        return f"small runs {bar}  {done} of {len(jobs)} trained  {left}"
 
-    thread = threading.Thread(target=follow, name="follow small runs", daemon=True)
-    thread.start()
-    try:
+    with progress.told(say, line):
         yield
-    finally:
-        stop.set()
-        thread.join()
 
 
 def _spent(jobs: Sequence["Job"]) -> tuple[float, int]:

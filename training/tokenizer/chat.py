@@ -7,6 +7,7 @@ close a turn. The same template, as Jinja for other systems, is saved beside the
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -62,6 +63,21 @@ def render_prompt(messages: Sequence[Message], tokenizer: Tokenizer) -> np.ndarr
         raise Refusal("messages must end with the user's turn to be answered, got assistant")
     ids = render(messages, tokenizer).ids
     return np.concatenate([ids, _special(tokenizer, ROLES["assistant"])])
+
+
+def check_template(folder: Path) -> None:
+    """Raise Refusal unless the template beside the tokenizer is the one that is rendered here.
+
+    One without the assistant's mark would leave nothing to learn, and raise no error.
+    """
+    path = folder / TEMPLATE_FILE
+    found = path.read_text(encoding="utf-8").strip() if path.is_file() else ""
+    mark = ROLES["assistant"]
+    if mark not in found:
+        got = repr(found) if found else "no such file"
+        raise Refusal(f"{path} must have the assistant's mark {mark}, got {got}")
+    if found != TEMPLATE:
+        raise Refusal(f"{path} must be the template of this version, {TEMPLATE!r}, got {found!r}")
 
 
 def _special(tokenizer: Tokenizer, name: str) -> np.ndarray:
