@@ -86,5 +86,5 @@ def folder_digest(folder: Path) -> str:
 
 
 def folder_bytes(folder: Path | str) -> int:
-    """Bytes of the files that lie directly in ``folder``."""
-    return sum(path.stat().st_size for path in Path(folder).iterdir())
+    """Bytes of all files below ``folder``."""
+    return sum(path.stat().st_size for path in Path(folder).rglob("*") if path.is_file())

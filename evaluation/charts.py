@@ -6,30 +6,35 @@ shows.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
+from typing import Literal
 
 from evaluation.intervals import Interval
 
-# Blue and orange of the palette of Okabe and Ito (2008), which colour-blind readers tell apart,
+# Blue, orange and green after Okabe and Ito (2008), which colour-blind readers tell apart,
 # lightened for dark pages to keep a contrast above 4.5.
 _STYLE = """<style>
-.chart{--ink:#1c2430;--soft:#5b6675;--line:#d5dbe3;--first:#0b63b0;--second:#b35000;
+.chart{--ink:#1c2430;--soft:#5b6675;--line:#d5dbe3;--paper:#fff;--first:#0b63b0;
+--second:#b35000;--third:#00765a;
 font:13px system-ui,sans-serif;max-width:100%;height:auto;display:block}
 .chart text{fill:var(--ink)}.chart .soft{fill:var(--soft)}.chart .end{text-anchor:end}
 .chart .middle{text-anchor:middle}.chart .strong{font-weight:600}
 .chart .grid{stroke:var(--line);stroke-width:1}
 .chart .first{stroke:var(--first);fill:var(--first)}
 .chart .second{stroke:var(--second);fill:var(--second)}
+.chart .third{stroke:var(--third);fill:var(--third)}
 .chart .other{stroke:var(--soft);fill:var(--soft)}
 .chart line.mark{stroke-width:2}.chart polyline.curve{fill:none;stroke-width:1.6}
-.chart .band{stroke:none;opacity:.18}
+.chart .band{stroke:none;opacity:.18}.chart .hollow{fill:var(--paper);stroke-width:1.6}
+.chart text.first,.chart text.second,.chart text.third,.chart text.other{stroke:none}
 @media (prefers-color-scheme:dark){.chart{--ink:#e8ecf2;--soft:#a3adba;--line:#39424f;
---first:#6db3f2;--second:#f0a35e}}
+--paper:#14181e;--first:#6db3f2;--second:#f0a35e;--third:#4fc9a4}}
 </style>"""
 
 _WIDTH = 720
+_NARROW = 600  # of a chart that has no numbers at its right
 _LEFT, _RIGHT = 190, 190  # room for the labels and for the numbers
 _ROW = 26
 
@@ -44,6 +49,19 @@ class Bar:
     heading: str = ""  # set above the line, where a new group begins
 
 
+Look = Literal["first", "second", "third", "other"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Marks:
+    """One model's numbers on a grouped chart."""
+
+    label: str
+    intervals: Mapping[str, Interval]  # by group; a group may be missing
+    look: Look = "first"  # its colour
+    hollow: bool = False  # drawn as a ring
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Series:
     """One line of a line chart."""
@@ -53,7 +71,7 @@ class Series:
     y: Sequence[float]
 
 
-def interval_chart(title: str, unit: str, bars: Sequence[Bar]) -> str:
+def interval_chart(title: str, unit: str, bars: Sequence[Bar], digits: int = 3) -> str:
     """Each number as a dot with its interval as a line, one below the other, on one axis."""
     low = min(bar.interval.low for bar in bars)
     high = max(bar.interval.high for bar in bars)
@@ -74,19 +92,63 @@ def interval_chart(title: str, unit: str, bars: Sequence[Bar]) -> str:
             _text(_LEFT - 14, middle + 4, bar.label, "end strong" if bar.emphasis else "end"),
             _line(across(number.low), middle, across(number.high), middle, f"mark {look}"),
             f'<circle cx="{across(number.value):.1f}" cy="{middle:.1f}" r="4.5" class="{look}"/>',
-            _text(_WIDTH - _RIGHT + 14, middle + 4, interval_text(number)),
+            _text(_WIDTH - _RIGHT + 14, middle + 4, interval_text(number, digits)),
         ]
         top += _ROW
     grid = [_line(across(tick), 4, across(tick), top + 4, "grid") for tick in ticks]
     labels = [_text(across(t), top + 20, tick_text(t, ticks), "soft middle") for t in ticks]
     labels.append(_text(_LEFT - 30, top + 20, unit, "soft end"))
     description = "; ".join(
-        f"{bar.heading + ': ' if bar.heading else ''}{bar.label} {interval_text(bar.interval)}"
+        f"{bar.heading + ': ' if bar.heading else ''}{bar.label} "
+        f"{interval_text(bar.interval, digits)}"
         for bar in bars
     )
     return _svg(
         top + 30, title, f"{unit}, with 95 % intervals: {description}", grid + shapes + labels
     )
+
+
+def grouped_chart(title: str, unit: str, groups: Sequence[str], marks: Sequence[Marks]) -> str:
+    """For every group the numbers of all ``marks``, one below the other, on an axis 0..100."""
+    left, right, step = 110, 24, 11
+    ticks = [0.0, 20.0, 40.0, 60.0, 80.0, 100.0]
+
+    def across(value: float) -> float:
+        return left + value / 100 * (_NARROW - left - right)
+
+    shapes, top = _legend(marks)
+    first_row = top
+    for number, group in enumerate(groups):
+        here = [one for one in marks if group in one.intervals]
+        height = step * len(here) + 12
+        if number % 2 == 0:
+            shapes.append(
+                f'<rect x="0" y="{top}" width="{_NARROW}" height="{height}" class="other band"/>'
+            )
+        shapes.append(_text(left - 14, top + height / 2 + 4, group, "end strong"))
+        for place, one in enumerate(here):
+            middle, interval = top + 6 + step * (place + 0.5), one.intervals[group]
+            shapes += [
+                _line(
+                    across(interval.low), middle, across(interval.high), middle, f"mark {one.look}"
+                ),
+                _dot(across(interval.value), middle, one),
+            ]
+        top += height
+    grid = [_line(across(t), first_row, across(t), top + 4, "grid") for t in ticks]
+    labels = [_text(across(t), top + 20, tick_text(t, ticks), "soft middle") for t in ticks]
+    labels.append(_text(left - 14, top + 20, unit, "soft end"))
+    described = "; ".join(
+        f"{group}: "
+        + ", ".join(
+            f"{one.label} {interval_text(one.intervals[group], 1)}"
+            for one in marks
+            if group in one.intervals
+        )
+        for group in groups
+    )
+    description = f"{unit}, with 95 % intervals: {described}"
+    return _svg(top + 30, title, description, grid + shapes + labels, _NARROW)
 
 
 def line_chart(
@@ -138,11 +200,11 @@ def line_chart(
     return _svg(bottom + 48, title, f"{y_label} over {x_label}: {'; '.join(described)}", shapes)
 
 
-def interval_text(number: Interval) -> str:
+def interval_text(number: Interval, digits: int = 3) -> str:
     """``1.683 [1.660, 1.707]``, or ``1.683`` alone where the range has no width."""
     if number.low == number.high:
-        return f"{number.value:.3f}"
-    return f"{number.value:.3f} [{number.low:.3f}, {number.high:.3f}]"
+        return f"{number.value:.{digits}f}"
+    return f"{number.value:.{digits}f} [{number.low:.{digits}f}, {number.high:.{digits}f}]"
 
 
 def nice_ticks(low: float, high: float, about: int) -> list[float]:
@@ -183,10 +245,29 @@ def _thinned(series: Series, most: int = 300) -> list[tuple[float, float]]:
     ]
 
 
-def _svg(height: float, title: str, description: str, shapes: Sequence[str]) -> str:
+def _legend(marks: Sequence[Marks]) -> tuple[list[str], float]:
+    """What every mark means, and where the drawing below it may begin."""
+    shapes, x, y = [], 10.0, 14.0
+    for one in marks:
+        width = 32 + 7.2 * len(one.label)
+        if x + width > _NARROW and x > 10:
+            x, y = 10.0, y + 20
+        shapes += [_dot(x, y - 4, one), _text(x + 10, y, one.label)]
+        x += width
+    return shapes, y + 14
+
+
+def _dot(x: float, y: float, marks: Marks) -> str:
+    hollow = " hollow" if marks.hollow else ""
+    return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" class="{marks.look}{hollow}"/>'
+
+
+def _svg(
+    height: float, title: str, description: str, shapes: Sequence[str], width: int = _WIDTH
+) -> str:
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" class="chart" role="img" '
-        f'viewBox="0 0 {_WIDTH} {height:.0f}" width="{_WIDTH}" height="{height:.0f}">'
+        f'viewBox="0 0 {width} {height:.0f}" width="{width}" height="{height:.0f}">'
         f"<title>{escape(title)}</title><desc>{escape(description)}</desc>{_STYLE}"
         f"{''.join(shapes)}</svg>"
     )

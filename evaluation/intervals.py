@@ -102,6 +102,26 @@ def paired_difference(
     return ratio_of_sums(difference, denominators, seed=seed, draws=draws)
 
 
+def paired_gain(
+    won: int, lost: int, num_items: int, *, seed: int = 0, draws: int = DRAWS
+) -> Interval:
+    """Bootstrap of ``(won - lost) / num_items``, the difference of two rates on the same items.
+
+    ``won`` items are right for the first alone, ``lost`` for the second alone. Resampling items
+    whose difference is 1, -1 or 0 draws these counts from a multinomial, so no item is needed.
+    """
+    if num_items < 1 or min(won, lost) < 0 or won + lost > num_items:
+        raise Refusal(
+            f"won and lost must be counts among the items, got {won} and {lost} of {num_items}"
+        )
+    rest = num_items - won - lost
+    shares = np.array([won, lost, rest]) / num_items
+    counts = np.random.default_rng(seed).multinomial(num_items, shares, draws)
+    gains = (counts[:, 0] - counts[:, 1]) / num_items
+    low, high = np.quantile(gains, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return Interval(value=(won - lost) / num_items, low=float(low), high=float(high))
+
+
 def wilson(successes: int, num_trials: int) -> Interval:
     """Score interval of one rate; sensible at 0 and at ``num_trials`` too (Wilson 1927)."""
     if num_trials < 1 or not 0 <= successes <= num_trials:

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from datalake.config import Config, Refusal
 from evaluation.charts import Bar, interval_chart, interval_text
+from evaluation.findings import Evaluation
 from evaluation.intervals import Interval, paired_difference, ratio_of_sums, tied_groups
-from evaluation.likelihood import DocumentSums
 from evaluation.page import Html, facts, figure, html, page, paragraph, section, table, tagged
 from evaluation.scorecard import ALL, MODEL, Scorecard
 
@@ -56,19 +56,16 @@ class _Entry:
     bits: NDArray[np.float64]  # per shared document
 
 
-Evaluation = tuple[Scorecard, DocumentSums, NDArray[np.str_]]
-
-
 def rank(evaluations: Sequence[Evaluation]) -> Leaderboard:
     """Places of all models and their baselines; equal baselines appear once.
 
     Raises Refusal where the evaluations share fewer than two documents.
     """
-    names = _distinct_names([card for card, _, _ in evaluations])
+    names = _distinct_names([model.card for model in evaluations])
     picked, sources, num_bytes = _shared(evaluations)
     entries: list[_Entry] = []
-    for name, (_, sums, _), chosen in zip(names, evaluations, picked, strict=True):
-        for scorer, nats in sums.nats.items():
+    for name, model, chosen in zip(names, evaluations, picked, strict=True):
+        for scorer, nats in model.sums.nats.items():
             bits = nats[chosen] / np.log(2)
             if scorer == MODEL:
                 entries.append(_Entry(name=name, baseline=False, bits=bits))
@@ -82,10 +79,10 @@ def rank(evaluations: Sequence[Evaluation]) -> Leaderboard:
             for source, here in _by_source(sources)
             if here.sum() >= 2
         ),
-        evaluations={n: card.inputs for n, (card, _, _) in zip(names, evaluations, strict=True)},
+        evaluations={n: model.card.inputs for n, model in zip(names, evaluations, strict=True)},
         left_out={
-            name: len(sums.doc_ids) - len(num_bytes)
-            for name, (_, sums, _) in zip(names, evaluations, strict=True)
+            name: len(model.sums.doc_ids) - len(num_bytes)
+            for name, model in zip(names, evaluations, strict=True)
         },
     )
 
@@ -215,8 +212,8 @@ def _shared(
     so the last document of a split, at different places.
     """
     keys = [
-        list(zip(sums.doc_ids.tolist(), sums.num_bytes.tolist(), strict=True))
-        for _, sums, _ in evaluations
+        list(zip(model.sums.doc_ids.tolist(), model.sums.num_bytes.tolist(), strict=True))
+        for model in evaluations
     ]
     shared = sorted(set.intersection(*map(set, keys))) if keys else []
     if len(shared) < 2:
@@ -225,8 +222,8 @@ def _shared(
     for of_one in keys:
         places = {key: place for place, key in enumerate(of_one)}
         picked.append(np.array([places[key] for key in shared]))
-    _, sums, sources = evaluations[0]
-    return picked, sources[picked[0]], sums.num_bytes[picked[0]]
+    first = evaluations[0]
+    return picked, first.sources[picked[0]], first.sums.num_bytes[picked[0]]
 
 
 def _distinct_names(cards: Sequence[Scorecard]) -> list[str]:

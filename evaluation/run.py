@@ -1,25 +1,21 @@
-"""The stages of this room, in order: score a model, rank what was scored, describe the model."""
+"""The stages of this room, in order: examine models, rank them, describe the last one."""
 
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pydantic import Field, PositiveInt
 
 from datalake.config import Config, Refusal
-from datalake.workspace import Inputs, Made, Version, Workspace, folder_bytes, folder_digest
+from datalake.workspace import Inputs, Made, Version, Workspace, folder_bytes
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from evaluation.held_out import HeldOut
+    from evaluation.examination import Candidate, Examination
+    from evaluation.findings import Findings
     from evaluation.scorecard import Sample
-    from training.models.language_model import LanguageModel
-    from training.tokenizer.bpe import Tokenizer
-
-_SAY_SECONDS = 5.0  # between two lines of progress
 
 
 class PromptConfig(Config):
@@ -34,13 +30,39 @@ class PromptConfig(Config):
     top_p: float = Field(default=0.95, gt=0, le=1)
 
 
+class TasksConfig(Config):
+    """How a model answers items. The same for all models that are to be compared."""
+
+    # The longest demonstration has 40 tokens in a vocabulary of 8,192.
+    max_new_tokens: PositiveInt = 48
+    rows_per_batch: PositiveInt = 256  # changes memory and speed, not a verdict
+
+
 class EvaluationConfig(Config):
-    """How one model is scored."""
+    """How the base model is scored."""
 
     name: str  # what the pages call the model
-    rows_per_batch: PositiveInt = 16  # changes memory and speed, not the score
+    rows_per_batch: PositiveInt = 16  # of text; changes memory and speed, not the score
+    tasks: TasksConfig = TasksConfig()
     prompts: PromptConfig = PromptConfig()
     seed: int = 0  # of the sampled continuations
+
+
+class SftEvaluationConfig(Config):
+    """How the fine-tuned model is scored, the base being scored already."""
+
+    name: str
+    rows_per_batch: PositiveInt = 16
+    tasks: TasksConfig = TasksConfig()
+
+
+class ChatEvaluationConfig(Config):
+    """How the models of preference and reinforcement learning, and their controls, are scored."""
+
+    dpo_name: str
+    chat_name: str
+    rows_per_batch: PositiveInt = 16
+    tasks: TasksConfig = TasksConfig()
 
 
 class LeaderboardConfig(Config):
@@ -59,6 +81,8 @@ class Settings(Config):
     """Section ``evaluation`` of a recipe."""
 
     base_evaluation: EvaluationConfig
+    sft_evaluation: SftEvaluationConfig = SftEvaluationConfig(name="sft")
+    chat_evaluation: ChatEvaluationConfig = ChatEvaluationConfig(dpo_name="dpo", chat_name="chat")
     leaderboard: LeaderboardConfig = LeaderboardConfig()
     model_card: ModelCardConfig = ModelCardConfig()
 
@@ -66,80 +90,90 @@ class Settings(Config):
 def base_evaluation(workspace: Workspace, inputs: Inputs, config: EvaluationConfig) -> Made:
     """Bits per byte per source, of the model and of n-grams of its training rows; samples.
 
-    Reads ``base_model``, ``tokens``, ``tokenizer`` and ``corpus``; also ``training_plan`` where it
-    is given, to hold the loss against what was promised.
+    Reads ``base_model``, ``tokens``, ``tokenizer`` and ``corpus``; also ``instructions`` where
+    they are given, to see how far a model comes that was never taught to answer, and
+    ``training_plan``, to hold the loss against what was promised.
     """
-    import numpy as np
-
-    from evaluation import held_out, model_card, scorecard, subject
-    from evaluation.likelihood import model_nats, sum_by_document
-    from training import tracking
-    from training.checkpoint import load
-    from training.inference.checkpointed import load_model
-    from training.tokenizer.bpe import Tokenizer
+    from evaluation import subject
+    from evaluation.findings import Findings
 
     began = time.monotonic()
-    checkpoint = load(Path(str(inputs["base_model"])))
-    tokenizer = Tokenizer.load(str(inputs["tokenizer"]))
-    model = load_model(checkpoint, tokenizer.vocab_size)
-    _check_prompts(config.prompts, model.config.context_length)
-    text = held_out.read(workspace.lake, inputs)
-    rows = text.rows.tokens
-    tell = _teller(workspace.say, config.name, len(rows))
-    nats = {
-        scorecard.MODEL: model_nats(model, rows, config.rows_per_batch, tell),
-        **_baseline_nats(workspace, inputs, rows, tokenizer.vocab_size),
-    }
-    sums = sum_by_document(text.rows, nats, tokenizer.bytes_per_token)
-    sources = np.array([text.sources[doc_id] for doc_id in sums.doc_ids.tolist()])
-    scored, unscored = scorecard.score_sources(sums, sources)
+    room = _begin(workspace, inputs, config.rows_per_batch, config.tasks)
+    base = room.candidate("base", "base_model", config.name)
+    _check_prompts(config.prompts, base.model.config.context_length)
     plan = inputs.get("training_plan")
-    weights = str(checkpoint.manifest["weights"])
-    card = scorecard.Scorecard(
-        name=config.name,
-        weights=weights,
-        tokenizer=folder_digest(Path(str(inputs["tokenizer"]))),
-        num_params=sum(parameter.numel() for parameter in model.parameters()),
-        inputs=_identities(inputs) | {"base_model": weights},
-        validation=scorecard.validation_of(sums, len(rows)),
-        sources=scored,
-        unscored_sources=unscored,
-        plan=None if plan is None else subject.plan_check(subject.read_plan(str(plan)), checkpoint),
+    found = room.sit(
+        base,
+        baselines=_baseline_nats(room),
+        plan=None
+        if plan is None
+        else subject.plan_check(subject.read_plan(str(plan)), base.checkpoint),
+        samples=_samples(room, base, config),
         temperature=config.prompts.temperature,
-        samples=_samples(model, tokenizer, text, config),
     )
-    folder, content = workspace.save_artifact(
-        "base_evaluation", lambda draft: scorecard.write(draft, card, sums, sources)
+    return _made(workspace, inputs, config, "base_evaluation", Findings(models=(found,)), began)
+
+
+def sft_evaluation(workspace: Workspace, inputs: Inputs, config: SftEvaluationConfig) -> Made:
+    """What fine-tuning brought: tasks, safety, style and text, against the base model.
+
+    Reads ``sft_model``, ``base_evaluation``, ``instructions``, ``tokens``, ``tokenizer`` and
+    ``corpus``.
+    """
+    from evaluation import findings
+
+    began = time.monotonic()
+    before = findings.read(str(inputs["base_evaluation"]))
+    room = _begin(workspace, inputs, config.rows_per_batch, config.tasks)
+    sft = room.sit(room.candidate("sft", "sft_model", config.name))
+    found = findings.Findings(
+        models=(sft,), comparisons=(findings.comparison(sft, before.of("base")),)
     )
-    chart = model_card.score_chart(card)
-    with tracking.open_run(
-        workspace,
-        "base_evaluation",
-        params=config.model_dump(),
-        inputs=inputs,
-        context="evaluation",
-        parent_model=checkpoint.path,
-    ) as run:
-        run.log_metrics(card.metrics)
-        run.log_text("plots/bits_per_byte.svg", chart)
-        run.log_text("evaluation.json", card.model_dump_json(indent=1))
-    return Made(
-        version=folder,
-        content=content,
-        rows=len(sums.doc_ids),
-        num_bytes=folder_bytes(folder),
-        report=card.report
-        | {"MLflow run": run.run_id, "seconds": round(time.monotonic() - began, 2)},
-        plots={"Bits per byte": chart},
+    return _made(workspace, inputs, config, "sft_evaluation", found, began, before)
+
+
+def chat_evaluation(workspace: Workspace, inputs: Inputs, config: ChatEvaluationConfig) -> Made:
+    """What preferences and rewards brought, against what came before and against controls.
+
+    A control had the same start and the same compute, spent on more fine-tuning. Reads
+    ``dpo_model``, ``chat_model``, ``sft_evaluation``, ``instructions``, ``tokens``, ``tokenizer``
+    and ``corpus``.
+    """
+    from evaluation import findings
+
+    began = time.monotonic()
+    before = findings.read(str(inputs["sft_evaluation"]))
+    sft = before.of("sft")
+    room = _begin(workspace, inputs, config.rows_per_batch, config.tasks)
+    models, comparisons, left_out, last = [], [], [], sft
+    for phase, asset, name in (
+        ("dpo", "dpo_model", config.dpo_name),
+        ("chat", "chat_model", config.chat_name),
+    ):
+        model = room.sit(room.candidate(phase, asset, name))
+        models.append(model)
+        comparisons.append(findings.comparison(model, last))
+        last = model
+        if control := room.control(phase, asset, name):
+            models.append(room.sit(control))
+            comparisons.append(findings.comparison(model, models[-1], control=True))
+        else:
+            left_out.append(f"{name} is not compared with a control: none was trained.")
+            workspace.say(left_out[-1])
+    comparisons.append(findings.comparison(last, sft))
+    found = findings.Findings(
+        models=tuple(models), comparisons=tuple(comparisons), left_out=tuple(left_out)
     )
+    return _made(workspace, inputs, config, "chat_evaluation", found, began, before)
 
 
 def leaderboard(workspace: Workspace, inputs: Inputs, config: LeaderboardConfig) -> Made:
     """Every evaluated model, scores with intervals drawn. Every input is an evaluation."""
+    from evaluation import findings
     from evaluation import leaderboard as board_of
-    from evaluation import scorecard
 
-    board = board_of.rank([scorecard.read(str(folder)) for _, folder in sorted(inputs.items())])
+    found = [findings.read(str(folder)) for folder in _in_order(inputs)]
+    board = board_of.rank(findings.all_models(found))
     folder, content = workspace.save_artifact(
         "leaderboard", lambda draft: board_of.write(draft, board, config.title)
     )
@@ -164,11 +198,11 @@ def leaderboard(workspace: Workspace, inputs: Inputs, config: LeaderboardConfig)
 
 def model_card(workspace: Workspace, inputs: Inputs, config: ModelCardConfig) -> Made:
     """What the model is, what it was made of, and how good it is, on one page."""
+    from evaluation import findings, subject
     from evaluation import model_card as card_of
-    from evaluation import scorecard, subject
     from training.checkpoint import load
 
-    card, _, _ = scorecard.read(str(inputs["base_evaluation"]))
+    card = findings.read(str(inputs["base_evaluation"])).of("base").card
     checkpoint = load(Path(str(inputs["base_model"])))
     if checkpoint.manifest["weights"] != card.weights:
         raise Refusal(
@@ -213,36 +247,95 @@ def _check_prompts(prompts: PromptConfig, context_length: int) -> None:
         )
 
 
-def _teller(say: Callable[[str], None], name: str, num_rows: int) -> Callable[[int], None]:
-    """Says how many rows are scored, but not more often than a person can read."""
-    said = time.monotonic()
-
-    def tell(done: int) -> None:
-        nonlocal said
-        if time.monotonic() > said + _SAY_SECONDS:
-            said = time.monotonic()
-            say(f"{name}: {done:,} of {num_rows:,} rows scored")
-
-    return tell
+def _in_order(inputs: Inputs) -> list[Version]:
+    """Evaluations as the phases follow one another, others behind them."""
+    order = [*_MODEL_OF, *sorted(inputs)]
+    return [inputs[key] for key in sorted(inputs, key=order.index)]
 
 
-def _baseline_nats(
-    workspace: Workspace, inputs: Inputs, tokens: "NDArray[np.uint16]", vocab_size: int
-) -> "dict[str, NDArray[np.floating]]":
+def _begin(
+    workspace: Workspace, inputs: Inputs, rows_per_batch: int, tasks: TasksConfig
+) -> "Examination":
+    from evaluation import examination
+
+    return examination.begin(
+        workspace,
+        inputs,
+        rows_per_batch=rows_per_batch,
+        answers_per_batch=tasks.rows_per_batch,
+        max_new_tokens=tasks.max_new_tokens,
+    )
+
+
+def _made(
+    workspace: Workspace,
+    inputs: Inputs,
+    config: Config,
+    asset: str,
+    found: "Findings",
+    began: float,
+    before: "Findings | None" = None,
+) -> Made:
+    """Keep ``found``, log it as an MLflow run and report it. ``before`` is drawn beside it."""
+    from evaluation import findings, numbers, task_charts
+    from evaluation.model_card import score_chart
+    from training import tracking
+
+    folder, content = workspace.save_artifact(asset, lambda draft: findings.write(draft, found))
+    drawn = [*(before.models if before else ()), *found.models]
+    plots = {"Bits per byte": score_chart(found.models[-1].card)}
+    if any(model.tasks for model in drawn):
+        plots["Right answers by family"] = task_charts.family_chart(drawn)
+    with tracking.open_run(
+        workspace,
+        asset,
+        params=config.model_dump(),
+        inputs=inputs,
+        context="evaluation",
+        parent_model=Path(str(inputs[_MODEL_OF[asset]])),
+    ) as run:
+        run.log_metrics(numbers.metrics(found))
+        for title, plot in plots.items():
+            run.log_text(f"plots/{title.lower().replace(' ', '_')}.svg", plot)
+        for model in found.models:
+            run.log_text(f"{model.phase}/evaluation.json", model.card.model_dump_json(indent=1))
+    return Made(
+        version=folder,
+        content=content,
+        rows=sum(len(model.sums.doc_ids) for model in found.models),
+        num_bytes=folder_bytes(folder),
+        report=numbers.report(found)
+        | {"MLflow run": run.run_id, "seconds": round(time.monotonic() - began, 2)},
+        plots=plots,
+    )
+
+
+_MODEL_OF = {
+    "base_evaluation": "base_model",
+    "sft_evaluation": "sft_model",
+    "chat_evaluation": "chat_model",
+}
+
+
+def _baseline_nats(room: "Examination") -> "dict[str, NDArray[np.floating]]":
     from evaluation import ngrams
     from training.data.loader import Rows
 
-    parts = workspace.lake.files("tokens", int(inputs["tokens"]), {"split": "train"})
-    trained = ngrams.train(Rows.from_files(parts).tokens, vocab_size)
-    return {"bigram": trained.nats(tokens, 2), "trigram": trained.nats(tokens, 3)}
+    lake, version = room.workspace.lake, int(room.inputs["tokens"])
+    trained = ngrams.train(
+        Rows.from_files(lake.files("tokens", version, {"split": "train"})).tokens,
+        room.tokenizer.vocab_size,
+    )
+    rows = room.text.rows.tokens
+    return {"bigram": trained.nats(rows, 2), "trigram": trained.nats(rows, 3)}
 
 
 def _samples(
-    model: "LanguageModel", tokenizer: "Tokenizer", text: "HeldOut", config: EvaluationConfig
+    room: "Examination", base: "Candidate", config: EvaluationConfig
 ) -> "tuple[Sample, ...]":
     from evaluation import samples, subject
 
-    prompts = config.prompts
+    prompts, text, tokenizer = config.prompts, room.text, room.tokenizer
     openings = samples.openings(
         text.rows,
         text.sources,
@@ -252,7 +345,7 @@ def _samples(
         new_tokens=prompts.new_tokens,
     )
     go_on = subject.continuing(
-        model,
+        base.model,
         tokenizer.bytes_per_token,
         new_tokens=prompts.new_tokens,
         top_p=prompts.top_p,
@@ -262,8 +355,3 @@ def _samples(
     return tuple(
         samples.sample(one, text.origins[one.opening.doc_id], tokenizer) for one in continued
     )
-
-
-def _identities(inputs: Inputs) -> dict[str, Version]:
-    """Delta versions, and the names of artifacts, which are digests; no path of this machine."""
-    return {k: v if isinstance(v, int) else Path(v).name for k, v in sorted(inputs.items())}

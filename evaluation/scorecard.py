@@ -1,15 +1,8 @@
-"""What an evaluation found: one JSON file with every score, its interval, and what was scored.
-
-The likelihoods of every document lie beside it (``documents.parquet``), so that two models can
-later be compared on each document, and not only by their totals.
-"""
+"""What an evaluation found about one model as a model of text: every score with its interval."""
 
 import hashlib
-from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from datalake.config import Config, Refusal
@@ -18,9 +11,6 @@ from evaluation.likelihood import DocumentSums
 
 MODEL = "model"  # the scorer that is judged; all others are its baselines
 ALL = "all"  # every source together
-
-_SCORECARD = "evaluation.json"
-_DOCUMENTS = "documents.parquet"
 
 
 class Score(Config):
@@ -83,7 +73,7 @@ class Sample(Config):
 class Scorecard(Config):
     """All that one evaluation found about one model."""
 
-    name: str
+    name: str  # what the pages call the model
     weights: str  # digest
     tokenizer: str  # digest
     num_params: int
@@ -92,7 +82,7 @@ class Scorecard(Config):
     sources: tuple[SourceScores, ...]  # ``ALL`` first
     unscored_sources: dict[str, int]  # of too few documents for an interval -> how many
     plan: PlanCheck | None = None
-    temperature: float
+    temperature: float | None = None  # of the sampled continuations
     samples: tuple[Sample, ...] = ()
 
     def of(self, source: str) -> SourceScores:
@@ -202,37 +192,3 @@ def validation_of(sums: DocumentSums, num_rows: int) -> Validation:
         num_tokens=int(sums.num_tokens.sum()),
         num_bytes=int(sums.num_bytes.sum()),
     )
-
-
-def write(folder: Path, card: Scorecard, sums: DocumentSums, sources: NDArray[np.str_]) -> None:
-    """Put a scorecard and the likelihoods of its documents into ``folder``."""
-    (folder / _SCORECARD).write_text(card.model_dump_json(indent=1) + "\n", encoding="utf-8")
-    columns = {
-        "doc_id": sums.doc_ids.tolist(),
-        "source": sources.tolist(),
-        "num_tokens": sums.num_tokens,
-        "num_bytes": sums.num_bytes,
-        **{f"nats/{scorer}": nats for scorer, nats in sums.nats.items()},
-    }
-    pq.write_table(pa.table(columns), folder / _DOCUMENTS, compression="zstd")
-
-
-def read(folder: str | Path) -> tuple[Scorecard, DocumentSums, NDArray[np.str_]]:
-    """Scorecard, likelihoods of the documents, and their sources, as ``write`` left them."""
-    folder = Path(folder)
-    if not (folder / _SCORECARD).is_file():
-        raise Refusal(f"evaluation must be a folder with {_SCORECARD}, got {folder}")
-    card = Scorecard.model_validate_json((folder / _SCORECARD).read_bytes())
-    table = pq.read_table(folder / _DOCUMENTS)
-    columns = {name: table[name].to_numpy() for name in table.column_names}
-    sums = DocumentSums(
-        doc_ids=columns["doc_id"].astype(np.str_),
-        num_tokens=columns["num_tokens"],
-        num_bytes=columns["num_bytes"],
-        nats={
-            name.removeprefix("nats/"): values
-            for name, values in columns.items()
-            if name.startswith("nats/")
-        },
-    )
-    return card, sums, columns["source"].astype(np.str_)

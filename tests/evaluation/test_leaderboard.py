@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from datalake.config import Refusal
+from evaluation.findings import Evaluation
 from evaluation.leaderboard import Leaderboard, leaderboard_page, rank, standing_chart, write
 from evaluation.scorecard import ALL
 from tests.evaluation.test_page import Outline
@@ -17,7 +18,7 @@ def evaluation(name="base", seed=0, gain=0.2, noise=0.0):
     random = np.random.default_rng(seed)
     model = found.nats["model"] + noise * random.normal(size=40) * found.num_bytes
     found = dataclasses.replace(found, nats=found.nats | {"model": model})
-    return card(seed=seed, name=name), found, sources
+    return Evaluation(phase="base", card=card(seed=seed, name=name), sums=found, sources=sources)
 
 
 def names(board: Leaderboard, source=ALL):
@@ -34,7 +35,7 @@ def test_the_better_model_comes_first_and_the_baseline_counts_once():
 def test_a_model_alone_has_the_intervals_of_its_scorecard():
     found = evaluation()
     for standing in rank([found]).standings:
-        scores = found[0].of(standing.source).scores
+        scores = found.card.of(standing.source).scores
         for place in standing.places:
             scorer = "bigram" if place.baseline else "model"
             assert place.bits_per_byte == scores[scorer].bits_per_byte
@@ -57,8 +58,10 @@ def test_models_whose_intervals_overlap_are_tied_though_pairing_tells_them_apart
 
 
 def test_only_shared_documents_are_compared():
-    card_, found, sources = evaluation("less", seed=1)
-    fewer = (card_, found.only(np.arange(40) < 30), sources[:30])
+    less = evaluation("less", seed=1)
+    fewer = dataclasses.replace(
+        less, sums=less.sums.only(np.arange(40) < 30), sources=less.sources[:30]
+    )
     board = rank([evaluation(), fewer])
     assert board.standings[0].num_documents == 30
     assert board.left_out == {"base": 10, "less": 0}
@@ -72,10 +75,11 @@ def test_models_of_one_name_are_told_apart_by_their_weights():
 
 
 def test_evaluations_without_common_documents_are_refused():
-    card_, found, sources = evaluation()
-    other = dataclasses.replace(found, num_bytes=found.num_bytes + 1)
+    found = evaluation()
+    longer = dataclasses.replace(found.sums, num_bytes=found.sums.num_bytes + 1)
+    other = dataclasses.replace(found, sums=longer)
     with pytest.raises(Refusal) as refusal:
-        rank([evaluation(), (card_, other, sources)])
+        rank([evaluation(), other])
     assert str(refusal.value) == "evaluations must share at least 2 documents, got 0"
     with pytest.raises(Refusal, match="evaluations must share at least 2 documents, got 0"):
         rank([])

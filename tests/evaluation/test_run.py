@@ -19,7 +19,7 @@ from datalake.config import Refusal
 from datalake.funnel import Count, Funnel
 from datalake.schemas import TABLES
 from datalake.workspace import Made, Version, Workspace
-from evaluation import ngrams, run, scorecard
+from evaluation import findings, ngrams, run
 from evaluation.likelihood import one_thread_per_operator
 from evaluation.run import (
     EvaluationConfig,
@@ -33,9 +33,9 @@ from training import checkpoint, tracking
 from training import run as training_run
 from training.data.loader import Rows
 from training.loop import TrainResult
-from training.pretraining import TrainConfig, train
 from training.models.accounting import num_matmul_params, num_params
 from training.models.variants import TransformerConfig
+from training.pretraining import TrainConfig, train
 from training.scaling.fit import Prediction
 from training.scaling.plan import Plan
 from training.schedule import OptimizerConfig
@@ -166,6 +166,11 @@ def of(inputs: Mapping[str, Version], *names: str) -> dict[str, Version]:
     return {name: inputs[name] for name in names}
 
 
+def base_of(made: Made) -> findings.Evaluation:
+    """What the stage found about the base model."""
+    return findings.read(str(made.version)).of("base")
+
+
 READS = ("base_model", "tokens", "tokenizer", "corpus", "training_plan")
 
 
@@ -184,7 +189,8 @@ def test_the_score_is_the_loss_that_training_measured(house, evaluated):
 
 def test_every_byte_of_every_held_out_document_is_scored_once(house, evaluated):
     workspace, _ = house
-    _, sums, sources = scorecard.read(str(evaluated.version))
+    found = base_of(evaluated)
+    sums, sources = found.sums, found.sources
     corpus = {row["doc_id"]: row for row in workspace.lake.read("corpus").to_pylist()}
     assert 5 < len(sums.doc_ids) < len(corpus)
     for doc_id, num_bytes, source in zip(sums.doc_ids, sums.num_bytes, sources, strict=True):
@@ -209,14 +215,15 @@ def test_the_baselines_have_read_the_training_rows_and_nothing_else(house, evalu
     )
     scored = Tokenizer.load(str(inputs["tokenizer"])).bytes_per_token[held_out[:, 1:]] > 0
     trained = ngrams.train(train_rows, VOCAB)
-    _, sums, _ = scorecard.read(str(evaluated.version))
+    sums = base_of(evaluated).sums
     for order, name in ((2, "bigram"), (3, "trigram")):
         expected = trained.nats(held_out, order)[scored].sum(dtype=np.float64)
         assert sums.nats[name].sum() == pytest.approx(expected, rel=1e-9)
 
 
 def test_training_longer_than_chance_beats_the_uniform_guess(evaluated):
-    card, sums, _ = scorecard.read(str(evaluated.version))
+    found = base_of(evaluated)
+    card, sums = found.card, found.sums
     uniform = sums.num_tokens.sum() * np.log2(VOCAB) / sums.num_bytes.sum()
     assert card.of("all").scores["model"].bits_per_byte.high < uniform
 
@@ -231,7 +238,7 @@ def test_the_batch_size_does_not_change_a_verdict(house, evaluated):
     workspace, inputs = house
     config = CONFIG.model_copy(update={"rows_per_batch": 5})
     other = run.base_evaluation(workspace, of(inputs, *READS), config)
-    one, many = (scorecard.read(str(made.version))[0] for made in (evaluated, other))
+    one, many = (base_of(made).card for made in (evaluated, other))
     for mine, theirs in zip(one.sources, many.sources, strict=True):
         for baseline, difference in mine.differences.items():
             twin = theirs.differences[baseline]
@@ -242,7 +249,7 @@ def test_the_batch_size_does_not_change_a_verdict(house, evaluated):
 
 def test_no_path_of_this_machine_is_in_the_artifact(house, evaluated):
     workspace, _ = house
-    text = (Path(str(evaluated.version)) / "evaluation.json").read_text()
+    text = (Path(str(evaluated.version)) / "base" / "evaluation.json").read_text()
     assert str(workspace.home) not in text
     found = json.loads(text)
     assert found["inputs"]["tokens"] == 0
@@ -251,7 +258,7 @@ def test_no_path_of_this_machine_is_in_the_artifact(house, evaluated):
 
 def test_samples_begin_as_their_documents_do(house, evaluated):
     workspace, _ = house
-    card, _, _ = scorecard.read(str(evaluated.version))
+    card = base_of(evaluated).card
     corpus = {row["doc_id"]: row for row in workspace.lake.read("corpus").to_pylist()}
     assert {sample.source for sample in card.samples} == {"web", "code"}
     for sample in card.samples:
@@ -331,7 +338,7 @@ def test_a_model_without_a_plan_is_evaluated_without_one(house):
     workspace, inputs = house
     made = run.base_evaluation(workspace, of(inputs, *READS[:-1]), CONFIG)
     assert "predicted" not in made.report
-    assert scorecard.read(str(made.version))[0].plan is None
+    assert base_of(made).card.plan is None
 
 
 def test_prompts_longer_than_the_context_are_refused(house):

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from datalake.config import Refusal
-from evaluation import scorecard
 from evaluation.intervals import Interval
 from evaluation.likelihood import DocumentSums
 from evaluation.scorecard import ALL, PlanCheck, Scorecard, score_sources, validation_of
@@ -60,28 +59,6 @@ def test_the_difference_is_that_of_the_scores_and_narrower_than_they_are():
     assert set(whole.differences) == {"bigram"}
 
 
-def test_a_scorecard_reads_back_as_it_was_written(tmp_path):
-    found, sources = sums()
-    scorecard.write(tmp_path, card(), found, sources)
-    again, sums_again, sources_again = scorecard.read(tmp_path)
-    assert again == card()
-    assert (sources_again == sources).all()
-    assert (sums_again.doc_ids == found.doc_ids).all()
-    for name, nats in found.nats.items():
-        assert (sums_again.nats[name] == nats).all()
-
-
-def test_equal_findings_are_equal_bytes(tmp_path):
-    found, sources = sums()
-    for name in ("one", "other"):
-        (tmp_path / name).mkdir()
-        scorecard.write(tmp_path / name, card(), found, sources)
-    files = sorted(path.name for path in (tmp_path / "one").iterdir())
-    assert files == ["documents.parquet", "evaluation.json"]
-    for file in files:
-        assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "other" / file).read_bytes()
-
-
 def test_the_validation_digest_says_whether_the_same_text_was_scored():
     found, _ = sums()
     other_model, _ = sums(gain=0.9)
@@ -101,9 +78,3 @@ def test_an_unknown_source_is_refused_with_the_list():
     with pytest.raises(Refusal) as refusal:
         card().of("arxiv")
     assert str(refusal.value) == "source must be one of all, code, web, got arxiv"
-
-
-def test_a_folder_without_a_scorecard_is_refused(tmp_path):
-    with pytest.raises(Refusal) as refusal:
-        scorecard.read(tmp_path)
-    assert str(refusal.value) == f"evaluation must be a folder with evaluation.json, got {tmp_path}"
