@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 from pydantic import Field, PositiveFloat, PositiveInt
 
@@ -156,7 +157,7 @@ class Reinforcing:
         """Stop where nearly no group has a difference to learn from, and say of which kind."""
         self.live.append(live)
         if len(self.live) == _PATIENCE and sum(self.live) / _PATIENCE < LEAST_LIVE:
-            right = np.nanmean(rows["score"].to_numpy()) > 0.5
+            right = (pc.mean(rows["score"]).as_py() or 0.0) > 0.5
             raise Refusal(
                 f"groups with a difference must be at least {LEAST_LIVE:.0%} of all, got "
                 f"{sum(self.live) / _PATIENCE:.1%} over {_PATIENCE} steps: their answers are "
@@ -189,12 +190,11 @@ class Reinforcing:
 def _panel(rows: pa.Table) -> dict[str, float]:
     """What a person follows: a loss of policy gradients says nothing."""
     outcome = np.array(rows["outcome"].to_pylist())
-    reward = rows["reward"].to_numpy()
     length = np.array([len(ids) for ids in rows["completion_ids"].to_pylist()])
     log_probs = np.concatenate(rows["log_probs"].to_pylist())
     return {
-        "reward": float(np.nanmean(reward)) if not np.isnan(reward).all() else 0.0,
-        "accuracy": float(np.nanmean(rows["score"].to_numpy().astype(float))),
+        "reward": pc.mean(rows["reward"]).as_py() or 0.0,  # of the answers that were judged
+        "accuracy": pc.mean(rows["score"]).as_py() or 0.0,
         "entropy": float(-log_probs.mean()),  # unbiased at temperature 1
         "answer_tokens": float(length.mean()),
         "unfinished": float((outcome == "unfinished").mean()),

@@ -75,7 +75,9 @@ def sample(stage: Stage, items: pa.Table, sampling: Sampling, seed: int) -> Answ
     )
     places, num_chunks = stage.config.launch, len(draw.chunks)
 
-    def line() -> str:
+    def line() -> str | None:
+        if not draw.num_done:
+            return None
         bar, _ = progress.bar(draw.num_done / num_chunks, 0)
         return f"answers {bar}  {draw.num_done} of {num_chunks} batches"
 

@@ -33,7 +33,9 @@ def _samples(row: dict[str, Any], *texts: str, finished: bool = True) -> list[Sa
 
 
 def _pairs(samples: list[Sample], rule: PreferenceRule = RULE) -> tuple[list[dict], dict]:
-    table, report = make_pairs(ITEMS, samples, rule, sampler="digest", temperature=1.0)
+    table, report = make_pairs(
+        ITEMS, samples, rule, sampler="digest", temperature=1.0, sampling_flops=6.0
+    )
     return table.to_pylist(), report_of(report)
 
 
@@ -115,15 +117,19 @@ def test_pairs_of_a_content_are_held_out_together_and_for_good() -> None:
 
 def test_the_table_has_the_declared_columns_and_goes_through_delta(tmp_path: Path) -> None:
     samples = [s for row in ITEMS.to_pylist() for s in _samples(row, row["answer"], "none of it")]
-    table, _ = make_pairs(ITEMS, samples, RULE, sampler="digest", temperature=1.0)
+    table, _ = make_pairs(
+        ITEMS, samples, RULE, sampler="digest", temperature=1.0, sampling_flops=6.0
+    )
     assert table.schema == TABLES["preferences"].arrow and table.num_rows == ITEMS.num_rows
     commit = Lake(str(tmp_path)).overwrite("preferences", table)
     assert Lake(str(tmp_path)).read("preferences", commit.version).num_rows == table.num_rows
+    assert sum(table["sampling_flops"].to_pylist()) == pytest.approx(6)  # what all of it cost
 
 
 def _broken_pair(**changes: Any) -> pa.Table:
+    samples = _samples(SORT, SORT["answer"], "1")
     table, _ = make_pairs(
-        ITEMS, _samples(SORT, SORT["answer"], "1"), RULE, sampler="digest", temperature=1.0
+        ITEMS, samples, RULE, sampler="digest", temperature=1.0, sampling_flops=6.0
     )
     return pa.Table.from_pylist([table.to_pylist()[0] | changes], table.schema)
 
@@ -147,7 +153,7 @@ def test_a_pair_that_prefers_the_worse_answer_is_refused(margin: float) -> None:
 def test_a_sample_of_an_unknown_item_is_refused() -> None:
     stranger = Sample(item_id="f" * 32, text="1", verdict=grader_of(SORT)("1"))
     with pytest.raises(Refusal, match="samples must be of the items given, got one of fff"):
-        make_pairs(ITEMS, [stranger], RULE, sampler="digest", temperature=1.0)
+        make_pairs(ITEMS, [stranger], RULE, sampler="digest", temperature=1.0, sampling_flops=6.0)
 
 
 def test_an_answer_that_was_not_judged_has_no_value() -> None:
