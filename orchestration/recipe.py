@@ -15,6 +15,7 @@ from typing import Any
 import yaml
 from pydantic import Field, ValidationError
 
+import alignment.run
 import datalake.run
 import evaluation.run
 import training.run
@@ -36,6 +37,7 @@ class Recipe(Config):
     name: str
     datalake: datalake.run.Settings
     training: training.run.Settings
+    alignment: alignment.run.Settings
     evaluation: evaluation.run.Settings
     orchestration: OrchestrationSettings
 

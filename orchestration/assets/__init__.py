@@ -1,6 +1,14 @@
 """The lineage graph as a list to read: one file per group, in order of dependence."""
 
-from orchestration.assets import curation, evaluation, ingestion, pretraining, scaling, tokens
+from orchestration.assets import (
+    alignment,
+    curation,
+    evaluation,
+    ingestion,
+    pretraining,
+    scaling,
+    tokens,
+)
 
 STEPS = (
     *ingestion.STEPS,
@@ -8,5 +16,6 @@ STEPS = (
     *tokens.STEPS,
     *scaling.STEPS,
     *pretraining.STEPS,
+    *alignment.STEPS,
     *evaluation.STEPS,
 )

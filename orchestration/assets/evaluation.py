@@ -6,11 +6,11 @@ STEPS = (
     Step(
         key="base_evaluation",
         group="evaluation",
-        inputs=("base_model", "training_plan", "tokens", "tokenizer", "corpus"),
+        inputs=("base_model", "training_plan", "tokens", "tokenizer", "corpus", "instructions"),
         build="evaluation.run:base_evaluation",
         section=lambda recipe: recipe.evaluation.base_evaluation,
         kinds=("pytorch", "mlflow"),
-        says="Bits per byte per source beside bigram and trigram, and samples.",
+        says="Bits per byte per source beside bigram and trigram, samples, and tasks.",
         tells=(
             "bits_per_byte",
             "bigram_bits_per_byte",
@@ -18,9 +18,35 @@ STEPS = (
         ),
     ),
     Step(
+        key="sft_evaluation",
+        group="evaluation",
+        inputs=(
+            *("sft_model", "base_evaluation", "instructions"),
+            *("tokens", "tokenizer", "corpus"),
+        ),
+        build="evaluation.run:sft_evaluation",
+        section=lambda recipe: recipe.evaluation.sft_evaluation,
+        kinds=("pytorch", "mlflow"),
+        says="What fine-tuning brought: tasks, safety, style and text, against the base model.",
+        tells=("accuracy", "accuracy_new_templates", "refusal", "over_refusal"),
+    ),
+    Step(
+        key="chat_evaluation",
+        group="evaluation",
+        inputs=(
+            *("dpo_model", "chat_model", "sft_evaluation", "instructions"),
+            *("tokens", "tokenizer", "corpus"),
+        ),
+        build="evaluation.run:chat_evaluation",
+        section=lambda recipe: recipe.evaluation.chat_evaluation,
+        kinds=("pytorch", "mlflow"),
+        says="What preferences and rewards brought, against the phase before and controls.",
+        tells=("accuracy", "accuracy_new_templates", "refusal", "over_refusal", "style"),
+    ),
+    Step(
         key="leaderboard",
         group="evaluation",
-        inputs=("base_evaluation",),
+        inputs=("base_evaluation", "sft_evaluation", "chat_evaluation"),
         build="evaluation.run:leaderboard",
         section=lambda recipe: recipe.evaluation.leaderboard,
         kinds=("python",),
@@ -29,7 +55,11 @@ STEPS = (
     Step(
         key="model_card",
         group="evaluation",
-        inputs=("base_evaluation", "base_model", "training_plan", "data_card"),
+        inputs=(
+            *("base_evaluation", "sft_evaluation", "chat_evaluation"),
+            *("base_model", "sft_model", "dpo_model", "reward_model", "chat_model"),
+            *("training_plan", "scaling_runs", "data_card"),
+        ),
         build="evaluation.run:model_card",
         section=lambda recipe: recipe.evaluation.model_card,
         kinds=("python",),
