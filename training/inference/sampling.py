@@ -1,8 +1,8 @@
 """Text out of a model: token after token, each drawn from the model's distribution.
 
-Prompts of any lengths share a batch: equal prompts are read once and their state is copied, and a
-sequence that ends leaves the batch. What a sequence draws depends on the seed and its place among
-the prompts alone, not on its neighbours.
+Prompts of any lengths share a batch: equal prompts are read once and their state is copied, and
+sequences that ended leave the batch a few at a time. What a sequence draws depends on the seed and
+its place among the prompts alone, not on its neighbours.
 """
 
 from collections import defaultdict
@@ -12,11 +12,15 @@ from typing import Literal
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from datalake.config import Refusal
 from training.models.language_model import LanguageModel
 from training.models.state import DecodingState
+
+CHUNK = 64  # tokens of the vocabulary whose probabilities are added first
+IDLE = 1 / 8  # share of ended sequences in a batch from which on a copy without them is cheaper
 
 Finish = Literal["stop", "length"]  # a stop token was drawn; max_new_tokens or the context is full
 
@@ -102,29 +106,32 @@ def stream(
     draws = np.stack(
         [np.random.default_rng((seed, row)).random(max_new_tokens) for row in range(len(prompts))]
     )
-    room = [min(max_new_tokens, model.config.context_length - len(prompt)) for prompt in prompts]
-    live = list(range(len(prompts)))
-    logits, state = _read_prompts(model, prompts)
+    budgets = [min(max_new_tokens, model.config.context_length - len(prompt)) for prompt in prompts]
+    room = max(len(prompt) + new for prompt, new in zip(prompts, budgets, strict=True))
+    batch = list(range(len(prompts)))  # the sequence of each row
+    live = set(batch)
+    logits, state = _read_prompts(model, prompts, room)
     for step in range(max_new_tokens):
-        ids, log_probs = choose(logits, draws[live, step], temperature, top_k, top_p)
-        going = []
-        for place, (sequence, token, log_prob) in enumerate(
-            zip(live, ids.tolist(), log_probs.tolist(), strict=True)
-        ):
+        ids, log_probs = choose(logits, draws[batch, step], temperature, top_k, top_p)
+        for sequence, token, log_prob in zip(batch, ids.tolist(), log_probs.tolist(), strict=True):
+            if sequence not in live:
+                continue
             finish: Finish | None = None
             if token in stop_ids:
                 finish = "stop"
-            elif step + 1 == room[sequence]:
+            elif step + 1 == budgets[sequence]:
                 finish = "length"
-            else:
-                going.append(place)
+            if finish:
+                live.remove(sequence)
             yield Sampled(sequence=sequence, id=token, log_prob=log_prob, finish=finish)
-        if not going:
+        if not live:
             return
-        if len(going) < len(live):
-            live = [live[place] for place in going]
-            places = torch.tensor(going, device=ids.device)
-            ids, state = ids[places], state.select(places)
+        full = any(len(prompts[sequence]) + step + 1 > room for sequence in batch)
+        if full or len(live) <= (1 - IDLE) * len(batch):
+            going = [row for row, sequence in enumerate(batch) if sequence in live]
+            batch = [batch[row] for row in going]
+            rows = torch.tensor(going, device=ids.device)
+            ids, state = ids[rows], state.select(rows)
         logits = _next_logits(model, ids[:, None], state)
 
 
@@ -139,30 +146,60 @@ def choose(
     """(ids [batch], log-probabilities [batch]) at the quantiles ``draws`` [batch], in [0, 1).
 
     ``logits`` [batch, vocab]. The same draw gives the same token: the one at which the cumulated
-    probability, likeliest first, passes it.
+    probability, in the order of the vocabulary, passes it. A token of probability 0 never is.
+    Log-probabilities are in float32, as those that a loss computes.
     """
+    logits = logits.float()
     if temperature == 0:
-        log_p = torch.log_softmax(logits.double(), dim=-1)
-        ids = log_p.argmax(-1, keepdim=True)
-        return ids[:, 0], log_p.gather(1, ids)[:, 0]
-    p = torch.softmax(logits.double() / temperature, dim=-1)
-    p, order = p.sort(dim=-1, descending=True, stable=True)
+        ids = logits.argmax(-1, keepdim=True)
+        return ids[:, 0], logits.gather(1, ids)[:, 0] - logits.logsumexp(-1)
+    log_p = torch.log_softmax(logits / temperature, dim=-1)
+    if top_k is not None or top_p is not None:
+        log_p = _truncate(log_p, top_k, top_p)
+    ids = _at_quantiles(log_p.exp(), torch.from_numpy(draws).to(log_p.device)[:, None])
+    return ids[:, 0], log_p.gather(1, ids)[:, 0]
+
+
+def _at_quantiles(p: Tensor, draws: Tensor) -> Tensor:
+    """Tokens [batch, 1] at which the cumulated ``p`` [batch, vocab] passes ``draws`` [batch, 1].
+
+    First the chunk, then the token in it: for 256 rows of 8,192 tokens that takes 0.4 ms, and
+    cumulating the whole vocabulary 9 ms (one thread).
+    """
+    chunks = F.pad(p, (0, -p.shape[1] % CHUNK)).unflatten(1, (-1, CHUNK))
+    masses = chunks.sum(-1, dtype=torch.float32)
+    chunk, rest = _passed(masses, draws * masses.sum(-1, keepdim=True, dtype=torch.float64))
+    rows = torch.arange(len(p), device=p.device)[:, None]
+    place, _ = _passed(chunks[rows, chunk][:, 0], rest)
+    return chunk * CHUNK + place
+
+
+def _passed(masses: Tensor, quantiles: Tensor) -> tuple[Tensor, Tensor]:
+    """Where the cumulated ``masses`` pass ``quantiles`` [batch, 1], and what is then left of these.
+
+    A quantile that rounding brought to the sum or above it is the last place that has a mass.
+    """
+    cumulated = masses.cumsum(-1, dtype=torch.float64)
+    below = cumulated[:, -1:].nextafter(cumulated.new_zeros(1))
+    places = torch.searchsorted(cumulated, quantiles.minimum(below), right=True)
+    before = cumulated.gather(1, places) - masses.gather(1, places)
+    return places, (quantiles - before).clamp(min=0)
+
+
+def _truncate(log_p: Tensor, top_k: int | None, top_p: float | None) -> Tensor:
+    """Log-probabilities [batch, vocab] of what ``top_k`` and ``top_p`` leave, -inf of the rest."""
+    p, order = log_p.double().exp().sort(dim=-1, descending=True, stable=True)
     if top_k is not None:
         p[:, top_k:] = 0
     if top_p is not None:
         p = p / p.sum(-1, keepdim=True)
         p[p.cumsum(-1) - p >= top_p] = 0  # what stands before it already reaches top_p
-    cumulated = p.cumsum(-1)
-    total = cumulated[:, -1:]
-    quantiles = torch.from_numpy(draws).to(p.device)[:, None] * total
-    places = torch.searchsorted(cumulated, quantiles, right=True)
-    places = places.minimum((p > 0).sum(-1, keepdim=True) - 1)  # a rounded sum may fall short
-    log_probs = (p.gather(1, places) / total).log()
-    return order.gather(1, places)[:, 0], log_probs[:, 0]
+    dropped = torch.empty_like(p, dtype=torch.bool).scatter_(1, order, p == 0)
+    return torch.log_softmax(log_p.masked_fill(dropped, -torch.inf), dim=-1)
 
 
 def _read_prompts(
-    model: LanguageModel, prompts: Sequence[Sequence[int]]
+    model: LanguageModel, prompts: Sequence[Sequence[int]], room: int
 ) -> tuple[Tensor, DecodingState]:
     """Next-token logits [batch, vocab] and state of all prompts, each distinct one read once."""
     by_length: dict[int, list[tuple[int, ...]]] = defaultdict(list)
@@ -172,7 +209,7 @@ def _read_prompts(
     logits, states = [], []
     place: dict[tuple[int, ...], int] = {}
     for group in by_length.values():
-        state = model.empty_state(len(group))
+        state = model.empty_state(len(group), room)
         logits.append(_next_logits(model, torch.tensor(group, device=device), state))
         states.append(state)
         place |= {prompt: len(place) + i for i, prompt in enumerate(group)}

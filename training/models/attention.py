@@ -39,10 +39,11 @@ class Attention(nn.Module):
         if config.has_value_embedding(layer):
             self.value_mix = nn.Parameter(torch.empty(2))
 
-    def empty_memory(self, batch: int, like: Tensor) -> KeyValueCache:
-        """The cache of ``batch`` sequences of which nothing was read."""
+    def empty_memory(self, batch: int, room: int, like: Tensor) -> KeyValueCache:
+        """The cache of ``batch`` sequences of ``room`` tokens, of which none was read."""
         config = self.config
-        return KeyValueCache.empty(batch, config.num_kv_heads, config.span, config.d_head, like)
+        slots = min(config.span, room)
+        return KeyValueCache.empty(batch, config.num_kv_heads, slots, config.d_head, like)
 
     def forward(
         self,

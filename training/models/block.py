@@ -30,10 +30,10 @@ class Block(nn.Module):
         if config.token_shift:
             self.shift = nn.Parameter(torch.empty(config.d_model))
 
-    def empty_memory(self, batch: int, like: Tensor) -> BlockMemory:
-        """What it remembers of ``batch`` sequences of which nothing was read."""
+    def empty_memory(self, batch: int, room: int, like: Tensor) -> BlockMemory:
+        """What it remembers of ``batch`` sequences of ``room`` tokens, of which none was read."""
         previous = like.new_zeros(batch, self.config.d_model) if self.config.token_shift else None
-        return BlockMemory(mixer=self.mixer.empty_memory(batch, like), previous=previous)
+        return BlockMemory(mixer=self.mixer.empty_memory(batch, room, like), previous=previous)
 
     def forward(
         self,

@@ -105,22 +105,32 @@ class LanguageModel(nn.Module):
 
     def _positions(self, time: int, state: DecodingState | None) -> Tensor | None:
         """[batch, time] where a state is continued. Refuses what the context cannot hold."""
-        longest = time + (0 if state is None else int(state.num_read.max()))
-        if longest > self.config.context_length:
-            raise Refusal(
-                f"tokens must be at most context_length {self.config.context_length}, got {longest}"
-            )
+        longest, context = time, self.config.context_length
+        if state is not None:
+            longest += int(state.num_read.max())
+            if context >= longest > state.room:
+                raise Refusal(
+                    f"tokens must be at most the state's room {state.room}, got {longest}"
+                )
+        if longest > context:
+            raise Refusal(f"tokens must be at most context_length {context}, got {longest}")
         if state is None:
             return None
         return state.num_read[:, None] + torch.arange(time, device=state.num_read.device)
 
-    def empty_state(self, batch: int) -> DecodingState:
-        """The state of ``batch`` sequences of which nothing was read yet."""
+    def empty_state(self, batch: int, room: int | None = None) -> DecodingState:
+        """The state of ``batch`` sequences of which nothing was read yet.
+
+        ``room`` is how many tokens of each will be read in all; None is the whole context.
+        """
+        context = self.config.context_length
+        room = context if room is None else min(room, context)
         like = self.head_weight.new_empty(0, dtype=compute_dtype(self.head_weight))
         blocks = cast(Iterable[Block], self.blocks)  # a ModuleList forgets of what
         return DecodingState(
             num_read=torch.zeros(batch, dtype=torch.int64, device=like.device),
-            blocks=[block.empty_memory(batch, like) for block in blocks],
+            room=room,
+            blocks=[block.empty_memory(batch, room, like) for block in blocks],
         )
 
     @torch.no_grad()

@@ -14,6 +14,8 @@ from typing import Self
 import torch
 from torch import Tensor
 
+from datalake.config import Refusal
+
 FAR = 2**62  # position of an empty slot: after every query, so causality hides it
 
 
@@ -94,7 +96,18 @@ class DecodingState(Memory):
     """What a model remembers of a batch of sequences."""
 
     num_read: Tensor  # [batch] int64: tokens read so far
+    room: int  # tokens that a sequence may have read in all
     blocks: list[BlockMemory]
+
+    @classmethod
+    def join(cls, memories: Sequence[Self]) -> Self:
+        """One batch of the sequences of all ``memories``. Refuses states of different room."""
+        rooms = sorted({memory.room for memory in memories})
+        if len(rooms) > 1:
+            raise Refusal(
+                f"room must be the same in all states to join, got {rooms[0]} and {rooms[-1]}"
+            )
+        return super().join(memories)
 
 
 def _select(part: object, rows: Tensor) -> object:

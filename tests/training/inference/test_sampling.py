@@ -28,6 +28,23 @@ def test_log_probabilities_are_those_of_the_full_forward_pass(variant: dict) -> 
         torch.testing.assert_close(torch.tensor(drawn.log_probs), reference, atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.parametrize("temperature", [0.7, 1.0])
+def test_log_probabilities_stay_those_of_the_forward_pass_when_sequences_end(
+    temperature: float,
+) -> None:
+    model = awake(small_config())
+    prompts = [[i + 1] * (1 + i % 7) for i in range(24)]
+    drawn = generate_batch(model, prompts, 16, temperature, seed=4, stop_ids=set(range(6)))
+    lengths = {len(completion.ids) for completion in drawn}
+    assert len(lengths) > 5  # they were dropped a few at a time
+    for prompt, completion in zip(prompts, drawn, strict=True):
+        ids = torch.tensor([[*prompt, *completion.ids]])
+        log_p = F.log_softmax(model(ids[:, :-1])[0, len(prompt) - 1 :] / temperature, dim=-1)
+        reference = log_p.gather(1, ids[0, len(prompt) :, None])[:, 0]
+        ours = torch.tensor(completion.log_probs)
+        torch.testing.assert_close(ours, reference, atol=1e-4, rtol=1e-4)
+
+
 def test_a_sequence_does_not_depend_on_its_neighbours() -> None:
     model = awake(small_config())
     together = generate_batch(model, PROMPTS, 10, seed=3)
@@ -61,6 +78,25 @@ def test_tokens_come_as_often_as_the_softmax_says() -> None:
         counts = torch.bincount(ids, minlength=4) / 1000
         torch.testing.assert_close(counts, p, atol=1e-3, rtol=0)
         torch.testing.assert_close(log_probs.exp().float(), p[ids])
+
+
+def test_a_draw_takes_the_token_where_the_cumulated_probability_passes_it() -> None:
+    logits = 3 * torch.randn(400, 200)  # of a vocabulary that chunks do not divide
+    ids, log_probs = choose(logits, quantiles(400), 0.7)
+    p = torch.softmax(logits.double() / 0.7, dim=-1)
+    reference = torch.searchsorted(p.cumsum(-1), torch.from_numpy(quantiles(400))[:, None])
+    assert torch.equal(ids, reference[:, 0])
+    exact = F.log_softmax(logits / 0.7, dim=-1).gather(1, ids[:, None])[:, 0]
+    torch.testing.assert_close(log_probs, exact, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("draw", [0.0, 0.5, 0.75, np.nextafter(1.0, 0.0)])
+def test_no_draw_takes_an_impossible_token(draw: float) -> None:
+    possible = [70, 71, 130, 300]  # first and last of their chunks, and of the vocabulary, are not
+    logits = torch.full((1, 401), -math.inf)
+    logits[0, possible] = torch.tensor([0.0, -200.0, 1e-3, 0.0])
+    ids, log_probs = choose(logits, np.array([draw]), 1.0)
+    assert ids.item() in {70, 130, 300} and log_probs.item() > -2
 
 
 def test_top_k_keeps_the_k_likeliest_and_renormalises() -> None:
@@ -117,6 +153,15 @@ def test_generation_ends_where_the_context_is_full() -> None:
     model = awake(small_config())
     drawn = generate_batch(model, [[1] * 20, [1] * 23, [1]], 100)
     assert [(len(c.ids), c.finish) for c in drawn] == [(4, "length"), (1, "length"), (23, "length")]
+
+
+def test_a_full_context_among_many_sequences_does_not_stop_them() -> None:
+    model = awake(small_config())
+    prompts = [[2] * 23, *([i] for i in range(30))]
+    drawn = generate_batch(model, prompts, 100, seed=1)
+    assert [len(completion.ids) for completion in drawn] == [1] + [23] * 30
+    without = generate_batch(model, [[2] * 3, *prompts[1:]], 100, seed=1)
+    assert [c.ids for c in drawn[1:]] == [c.ids for c in without[1:]]
 
 
 def test_a_stream_gives_each_token_as_it_is_drawn() -> None:

@@ -58,6 +58,30 @@ def test_a_state_is_as_large_as_accounting_says(variant: dict, dtype: torch.dtyp
     assert state.num_bytes() == held + bookkeeping
 
 
+@variants
+def test_a_state_with_room_for_less_than_the_context_reads_the_same(variant: dict) -> None:
+    model, ids = awake(small_config(**variant)), tokens(2, 13)
+    whole, short = model.empty_state(2), model.empty_state(2, room=13)
+    for piece in ids.split([6, 1, 4, 1, 1], dim=1):
+        torch.testing.assert_close(model(piece, short), model(piece, whole), atol=1e-5, rtol=1e-5)
+    assert short.num_bytes() < whole.num_bytes() or model.config.span <= 13
+
+
+def test_reading_more_than_there_is_room_for_is_refused() -> None:
+    model = awake(small_config())
+    state = model.empty_state(1, room=5)
+    model(tokens(1, 5), state)
+    with pytest.raises(Refusal, match="tokens must be at most the state's room 5, got 6"):
+        model(tokens(1, 1), state)
+
+
+def test_states_of_different_room_are_not_joined() -> None:
+    model = awake(small_config(window=2))
+    states = [model.empty_state(1, room) for room in (5, 7)]
+    with pytest.raises(Refusal, match="room must be the same in all states to join, got 5 and 7"):
+        DecodingState.join(states)
+
+
 def test_decoding_past_the_context_is_refused() -> None:
     model = awake(small_config())
     state = model.empty_state(1)
