@@ -5,6 +5,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from tests.training.models.random_weights import VARIANTS, awake, small_config, tokens
 from training.losses import next_token_loss
 from training.models.accounting import (
+    answer_flops,
     decode_cache_bytes,
     forward_flops_per_token,
     num_matmul_params,
@@ -49,6 +50,15 @@ def test_reading_costs_a_third_of_training() -> None:
         model(tokens(2, 24))
     assert counter.get_total_flops() == 48 * forward_flops_per_token(config, 24)
     assert train_flops_per_token(config) == 3 * forward_flops_per_token(config, 24)
+
+
+def test_logits_are_paid_for_where_they_are_made() -> None:
+    config = small_config()
+    model = awake(config)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model.logits(model.hidden(tokens(2, 24))[:, -5:])
+    assert counter.get_total_flops() == answer_flops(config, 48, 10, 24)
+    assert answer_flops(config, 48, 48, 24) == 48 * forward_flops_per_token(config, 24)
 
 
 def test_the_textbook_case_of_gpt2_small() -> None:
