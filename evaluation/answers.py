@@ -11,6 +11,8 @@ import json
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -126,12 +128,12 @@ def answer_items(
     rest.sort(key=lambda row: (len(prompts[row["item_id"]]), row["item_id"]))
     if known and rest:
         workspace.say(f"{subject.name}: {len(known):,} of {len(rows):,} answers are there already")
+    batches = [rest[i : i + rows_per_batch] for i in range(0, len(rest), rows_per_batch)]
     said = time.monotonic()
     parts = [done]
-    with GraderPool() as pool:
-        for first in range(0, len(rest), rows_per_batch):
-            batch = rest[first : first + rows_per_batch]
-            part = _answer(subject, batch, prompts, max_new_tokens, pool)
+    with GraderPool() as pool, _ahead(subject, batches, prompts, max_new_tokens) as completed:
+        for batch, completions in zip(batches, completed, strict=True):
+            part = _judged(batch, completions, subject.tokenizer, pool)
             _write_part(folder, part)
             parts.append(part)
             if time.monotonic() > said + _SAY_SECONDS:
@@ -141,36 +143,48 @@ def answer_items(
     return pa.concat_tables(parts).sort_by("item_id").combine_chunks()
 
 
-def _answer(
+@contextmanager
+def _ahead(
     subject: Subject,
-    items: Sequence[Mapping[str, Any]],
+    batches: Sequence[Sequence[Mapping[str, Any]]],
     prompts: Mapping[str, Sequence[int]],
     max_new_tokens: int,
+) -> Iterator[Iterator[list[Completion]]]:
+    """The completions of every batch, in order; as many batches at once as there are threads."""
+    end = subject.tokenizer.special_tokens[chat.END_OF_TURN]
+
+    def complete(batch: Sequence[Mapping[str, Any]]) -> list[Completion]:
+        ids = [prompts[item["item_id"]] for item in batch]
+        return generate_batch(subject.model, ids, max_new_tokens, temperature=0, stop_ids={end})
+
+    with one_thread_per_operator() as num_threads:
+        workers = num_threads if subject.model.head_weight.device.type == "cpu" else 1
+        threads = ThreadPoolExecutor(workers)
+        try:
+            yield threads.map(complete, batches)
+        finally:  # interrupted: what has not begun is for the next time
+            threads.shutdown(cancel_futures=True)
+
+
+def _judged(
+    items: Sequence[Mapping[str, Any]],
+    completions: Sequence[Completion],
+    tokenizer: Tokenizer,
     pool: GraderPool,
 ) -> pa.Table:
-    """One batch: answers, verdicts and styles."""
-    end = subject.tokenizer.special_tokens[chat.END_OF_TURN]
-    with one_thread_per_operator():
-        said = generate_batch(
-            subject.model,
-            [prompts[item["item_id"]] for item in items],
-            max_new_tokens,
-            temperature=0,
-            stop_ids={end},
-        )
-    texts = [_text(one, subject.tokenizer) for one in said]
+    """One batch as rows: answers, verdicts and styles."""
+    texts = [_text(one, tokenizer) for one in completions]
     verdicts = pool.grade(
         [
             Answer(load_grader(item["grader"], item["grader_arguments"]), text, finished)
             for item, (text, finished) in zip(items, texts, strict=True)
         ]
     )
+    rows = zip(items, texts, completions, verdicts, strict=True)
     return pa.Table.from_pylist(
         [
-            _row(item, text, finished, len(one.ids), verdict)
-            for item, (text, finished), one, verdict in zip(
-                items, texts, said, verdicts, strict=True
-            )
+            _row(item, text, finished, len(said.ids), verdict)
+            for item, (text, finished), said, verdict in rows
         ],
         SCHEMA,
     )

@@ -27,14 +27,15 @@ font:13px system-ui,sans-serif;max-width:100%;height:auto;display:block}
 .chart .third{stroke:var(--third);fill:var(--third)}
 .chart .other{stroke:var(--soft);fill:var(--soft)}
 .chart line.mark{stroke-width:2}.chart polyline.curve{fill:none;stroke-width:1.6}
-.chart .band{stroke:none;opacity:.18}.chart .hollow{fill:var(--paper);stroke-width:1.6}
+.chart .band{stroke:none;opacity:.18}.chart .stripe{fill:var(--soft);opacity:.08}
+.chart .hollow{fill:var(--paper);stroke-width:1.6}
 .chart text.first,.chart text.second,.chart text.third,.chart text.other{stroke:none}
 @media (prefers-color-scheme:dark){.chart{--ink:#e8ecf2;--soft:#a3adba;--line:#39424f;
 --paper:#14181e;--first:#6db3f2;--second:#f0a35e;--third:#4fc9a4}}
 </style>"""
 
 _WIDTH = 720
-_NARROW = 600  # of a chart that has no numbers at its right
+_NARROW = 480  # of a chart that has no numbers at its right: a phone shows it whole
 _LEFT, _RIGHT = 190, 190  # room for the labels and for the numbers
 _ROW = 26
 
@@ -47,6 +48,7 @@ class Bar:
     interval: Interval
     emphasis: bool = False  # drawn in the first colour: what the page is about
     heading: str = ""  # set above the line, where a new group begins
+    look: "Look | None" = None  # another colour than the emphasis says
 
 
 Look = Literal["first", "second", "third", "other"]
@@ -71,33 +73,43 @@ class Series:
     y: Sequence[float]
 
 
-def interval_chart(title: str, unit: str, bars: Sequence[Bar], digits: int = 3) -> str:
-    """Each number as a dot with its interval as a line, one below the other, on one axis."""
-    low = min(bar.interval.low for bar in bars)
-    high = max(bar.interval.high for bar in bars)
+def interval_chart(
+    title: str, unit: str, bars: Sequence[Bar], digits: int = 3, origin: float | None = None
+) -> str:
+    """Each number as a dot with its interval as a line, one below the other, on one axis.
+
+    ``origin`` is where differences begin: it is in sight, and marked.
+    """
+    edges = [] if origin is None else [origin]
+    low = min([bar.interval.low for bar in bars] + edges)
+    high = max([bar.interval.high for bar in bars] + edges)
     ticks = nice_ticks(low, high, 5)
     low, high = min(low, ticks[0]), max(high, ticks[-1])
 
+    left = max(_LEFT, 24 + round(7.6 * max(len(bar.label) for bar in bars)))
+
     def across(value: float) -> float:
-        return _LEFT + (value - low) / (high - low) * (_WIDTH - _LEFT - _RIGHT)
+        return left + (value - low) / (high - low) * (_WIDTH - left - _RIGHT)
 
     shapes, top = [], 8
     for bar in bars:
         if bar.heading:
             top += _ROW
             shapes.append(_text(0, top - 8, bar.heading, "strong"))
-        middle, look = top + _ROW / 2, "first" if bar.emphasis else "other"
+        middle = top + _ROW / 2
+        look = bar.look or ("first" if bar.emphasis else "other")
         number = bar.interval
         shapes += [
-            _text(_LEFT - 14, middle + 4, bar.label, "end strong" if bar.emphasis else "end"),
+            _text(left - 14, middle + 4, bar.label, "end strong" if bar.emphasis else "end"),
             _line(across(number.low), middle, across(number.high), middle, f"mark {look}"),
             f'<circle cx="{across(number.value):.1f}" cy="{middle:.1f}" r="4.5" class="{look}"/>',
             _text(_WIDTH - _RIGHT + 14, middle + 4, interval_text(number, digits)),
         ]
         top += _ROW
     grid = [_line(across(tick), 4, across(tick), top + 4, "grid") for tick in ticks]
+    grid += [_line(across(edge), 4, across(edge), top + 4, "other") for edge in edges]
     labels = [_text(across(t), top + 20, tick_text(t, ticks), "soft middle") for t in ticks]
-    labels.append(_text(_LEFT - 30, top + 20, unit, "soft end"))
+    labels.append(_text(left - 30, top + 20, unit, "soft end"))
     description = "; ".join(
         f"{bar.heading + ': ' if bar.heading else ''}{bar.label} "
         f"{interval_text(bar.interval, digits)}"
@@ -110,7 +122,7 @@ def interval_chart(title: str, unit: str, bars: Sequence[Bar], digits: int = 3) 
 
 def grouped_chart(title: str, unit: str, groups: Sequence[str], marks: Sequence[Marks]) -> str:
     """For every group the numbers of all ``marks``, one below the other, on an axis 0..100."""
-    left, right, step = 110, 24, 11
+    left, right, step = 28 + round(7.8 * max(map(len, groups))), 24, 11
     ticks = [0.0, 20.0, 40.0, 60.0, 80.0, 100.0]
 
     def across(value: float) -> float:
@@ -123,7 +135,7 @@ def grouped_chart(title: str, unit: str, groups: Sequence[str], marks: Sequence[
         height = step * len(here) + 12
         if number % 2 == 0:
             shapes.append(
-                f'<rect x="0" y="{top}" width="{_NARROW}" height="{height}" class="other band"/>'
+                f'<rect x="0" y="{top}" width="{_NARROW}" height="{height}" class="stripe"/>'
             )
         shapes.append(_text(left - 14, top + height / 2 + 4, group, "end strong"))
         for place, one in enumerate(here):
@@ -152,7 +164,12 @@ def grouped_chart(title: str, unit: str, groups: Sequence[str], marks: Sequence[
 
 
 def line_chart(
-    title: str, x_label: str, y_label: str, series: Sequence[Series], goal: Interval | None = None
+    title: str,
+    x_label: str,
+    y_label: str,
+    series: Sequence[Series],
+    goal: Interval | None = None,
+    width: int = _WIDTH,
 ) -> str:
     """Lines over a common axis; ``goal`` is drawn as a dashed line in its band."""
     xs = [x for one in series for x in one.x]
@@ -160,29 +177,30 @@ def line_chart(
     bounds = [goal.low, goal.high] if goal else []
     x_ticks = nice_ticks(min(xs), max(xs), 6)
     y_ticks = nice_ticks(min(ys + bounds), max(ys + bounds), 5)
-    left, right, top, bottom = 60, 160, 28, 284
+    right = 160 if goal or any(one.label for one in series) else 60
+    left, top, bottom = 60, 28, 284
     x_low, x_high = min(x_ticks[0], *xs), max(x_ticks[-1], *xs)
     y_low, y_high = min([y_ticks[0], *ys, *bounds]), max([y_ticks[-1], *ys, *bounds])
 
     def across(value: float) -> float:
-        return left + (value - x_low) / (x_high - x_low) * (_WIDTH - left - right)
+        return left + (value - x_low) / (x_high - x_low) * (width - left - right)
 
     def down(value: float) -> float:
         return bottom - (value - y_low) / (y_high - y_low) * (bottom - top)
 
-    shapes = [_line(left, down(t), _WIDTH - right, down(t), "grid") for t in y_ticks]
+    shapes = [_line(left, down(t), width - right, down(t), "grid") for t in y_ticks]
     shapes += [_text(left - 8, down(t) + 4, tick_text(t, y_ticks), "soft end") for t in y_ticks]
     shapes += [_text(across(t), bottom + 18, tick_text(t, x_ticks), "soft middle") for t in x_ticks]
     shapes += [
-        _text((left + _WIDTH - right) / 2, bottom + 38, x_label, "soft middle"),
+        _text((left + width - right) / 2, bottom + 38, x_label, "soft middle"),
         _text(4, 14, y_label, "soft"),
     ]
     ends: list[tuple[float, str]] = []  # what stands at the right end of each line, and where
     if goal:
         shapes += [
-            f'<rect x="{left}" y="{down(goal.high):.1f}" width="{_WIDTH - right - left}" '
+            f'<rect x="{left}" y="{down(goal.high):.1f}" width="{width - right - left}" '
             f'height="{down(goal.low) - down(goal.high):.1f}" class="band second"/>',
-            f'<line x1="{left}" y1="{down(goal.value):.1f}" x2="{_WIDTH - right}" '
+            f'<line x1="{left}" y1="{down(goal.value):.1f}" x2="{width - right}" '
             f'y2="{down(goal.value):.1f}" class="second" stroke-dasharray="5 4"/>',
         ]
         ends.append((down(goal.value), f"predicted {goal.value:.3f}"))
@@ -191,13 +209,15 @@ def line_chart(
         look = ("first", "other")[min(place, 1)]
         points = " ".join(f"{across(x):.1f},{down(y):.1f}" for x, y in _thinned(one))
         shapes.append(f'<polyline points="{points}" class="curve {look}"/>')
-        ends.append((down(one.y[-1]), f"{one.label} {one.y[-1]:.3f}"))
+        ends.append((down(one.y[-1]), f"{one.label} {one.y[-1]:.3f}".strip()))
         described.append(f"{one.label} from {one.y[0]:.3f} to {one.y[-1]:.3f}")
     lowest = 0.0
     for height, words in sorted(ends):  # labels make room for each other
         lowest = max(height + 4, lowest + 16)
-        shapes.append(_text(_WIDTH - right + 8, lowest, words))
-    return _svg(bottom + 48, title, f"{y_label} over {x_label}: {'; '.join(described)}", shapes)
+        shapes.append(_text(width - right + 8, lowest, words))
+    return _svg(
+        bottom + 48, title, f"{y_label} over {x_label}: {'; '.join(described)}", shapes, width
+    )
 
 
 def interval_text(number: Interval, digits: int = 3) -> str:

@@ -120,11 +120,10 @@ def read(folder: str | Path) -> Findings:
     )
 
 
-def comparison(first: Evaluation, second: Evaluation, control: bool = False) -> Comparison:
+def comparison(first: Evaluation, second: Evaluation) -> Comparison:
     """``first`` against ``second``, which must have met the same documents and items.
 
-    ``control`` says that the second is what equal compute makes of the same start without the
-    phase. Raises Refusal where one has no answers, or where they were asked otherwise.
+    Raises Refusal where one has no answers, or where they were asked otherwise.
     """
     names = (first.name, second.name)
     for model in (first, second):
@@ -136,7 +135,7 @@ def comparison(first: Evaluation, second: Evaluation, control: bool = False) -> 
         first.tasks.answers,
         second.tasks.answers,
         names=names,
-        control=control,
+        phases=(first.phase, second.phase),
         bits_per_byte=_text_difference(first, second),
     )
     _refuse_unlike("items", names, asked.items[:16], also.items[:16])

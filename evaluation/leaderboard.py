@@ -1,8 +1,9 @@
 """Every evaluated model on one page, ordered only as far as the evidence goes.
 
-Models are compared on the documents that all of them were scored on. A place is shared by all whom
-the best of the group does not clearly beat: their intervals overlap. Beside it stands the
-difference from that best one, paired by document, which settles closer races.
+First what models answer: right answers, phase against phase, safety and style. Then how well they
+predict text, on the documents that all of them were scored on. A place is shared by all whom the
+best of the group does not clearly beat: their intervals overlap. Beside it stands the difference
+from that best one, paired by document, which settles closer races.
 """
 
 import json
@@ -14,11 +15,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datalake.config import Config, Refusal
+from evaluation import task_charts, task_sections
 from evaluation.charts import Bar, interval_chart, interval_text
-from evaluation.findings import Evaluation
+from evaluation.findings import Evaluation, Findings, all_models
 from evaluation.intervals import Interval, paired_difference, ratio_of_sums, tied_groups
-from evaluation.page import Html, facts, figure, html, page, paragraph, section, table, tagged
+from evaluation.page import (
+    Html,
+    bullets,
+    facts,
+    figure,
+    folded,
+    html,
+    page,
+    paragraph,
+    section,
+    table,
+    tagged,
+)
 from evaluation.scorecard import ALL, MODEL, Scorecard
+from evaluation.task_scores import Comparison, TaskScores
 
 
 class Place(Config):
@@ -45,6 +60,9 @@ class Leaderboard(Config):
     """Standings on the shared documents, in all and per source."""
 
     standings: tuple[Standing, ...]
+    tasks: dict[str, TaskScores]  # model -> what its answers came to
+    comparisons: tuple[Comparison, ...] = ()
+    not_compared: tuple[str, ...] = ()  # sentences
     evaluations: dict[str, dict[str, int | str]]  # model -> its inputs and their versions
     left_out: dict[str, int]  # model -> documents of its evaluation that others lack
 
@@ -56,8 +74,19 @@ class _Entry:
     bits: NDArray[np.float64]  # per shared document
 
 
+def leaderboard(findings: Sequence[Findings]) -> Leaderboard:
+    """All models of several evaluations, and all comparisons between them."""
+    board = rank(all_models(findings))
+    return board.model_copy(
+        update={
+            "comparisons": tuple(one for found in findings for one in found.comparisons),
+            "not_compared": tuple(line for found in findings for line in found.left_out),
+        }
+    )
+
+
 def rank(evaluations: Sequence[Evaluation]) -> Leaderboard:
-    """Places of all models and their baselines; equal baselines appear once.
+    """Places of all models and their baselines on text; equal baselines appear once.
 
     Raises Refusal where the evaluations share fewer than two documents.
     """
@@ -79,6 +108,11 @@ def rank(evaluations: Sequence[Evaluation]) -> Leaderboard:
             for source, here in _by_source(sources)
             if here.sum() >= 2
         ),
+        tasks={
+            n: model.tasks.scores
+            for n, model in zip(names, evaluations, strict=True)
+            if model.tasks is not None
+        },
         evaluations={n: model.card.inputs for n, model in zip(names, evaluations, strict=True)},
         left_out={
             name: len(model.sums.doc_ids) - len(num_bytes)
@@ -87,48 +121,82 @@ def rank(evaluations: Sequence[Evaluation]) -> Leaderboard:
     )
 
 
-def write(folder: Path, board: Leaderboard, title: str) -> None:
+def write(folder: Path, board: Leaderboard, models: Sequence[Evaluation], title: str) -> None:
     """The page ``index.html`` and the same as ``leaderboard.json``."""
     (folder / "leaderboard.json").write_text(
         json.dumps(board.model_dump(mode="json"), indent=1) + "\n", encoding="utf-8"
     )
-    (folder / "index.html").write_text(leaderboard_page(board, title), encoding="utf-8")
+    (folder / "index.html").write_text(leaderboard_page(board, models, title), encoding="utf-8")
 
 
-def leaderboard_page(board: Leaderboard, title: str) -> str:
-    """The leaderboard as one self-contained HTML document."""
-    parts = [
-        Html(f"<h1>{html(title)}</h1>"),
-        paragraph(
-            "Bits per byte on held-out documents: how much information a model still lacks about "
-            "each byte of text. Lower is better.",
-            look="lead",
-        ),
-        paragraph(
-            "Lines are 95 % intervals from resampling documents. Entries whose interval overlaps "
-            "that of the best one in their group are tied and share a place. The difference is "
-            "measured document by document, so it can tell apart what single intervals cannot.",
-            look="soft",
-        ),
-    ]
-    for standing in board.standings:
-        heading = "All sources" if standing.source == ALL else standing.source
-        parts.append(
+def leaderboard_page(board: Leaderboard, models: Sequence[Evaluation], title: str) -> str:
+    """The leaderboard as one self-contained HTML document; ``models`` are those of ``board``."""
+    whole, *per_source = board.standings
+    parts = [Html(f"<h1>{html(title)}</h1>"), *_lead(models, board)]
+    if board.tasks:
+        parts += [
+            section("Right answers", *task_sections.accuracy(models)),
             section(
-                heading,
-                figure(
-                    standing_chart(standing),
-                    f"{standing.num_documents:,} documents, {standing.num_bytes:,} bytes",
-                ),
-                table(
-                    "Places; tied entries share one",
-                    ("Entry", "Place", "Bits per byte", "More than the best of its group"),
-                    [_row(place) for place in standing.places],
-                ),
-            )
-        )
-    parts.append(section("What was scored", *_origins(board)))
+                "Phase against phase",
+                *task_sections.comparisons(board.comparisons, board.not_compared),
+            ),
+            section("Safety", *task_sections.safety(models)),
+            section("Style", *task_sections.style(models)),
+            section(
+                "Right answers by family",
+                figure(task_charts.family_chart(models), "All items, with 95 % intervals."),
+            ),
+        ]
+    parts += [
+        section(
+            "Held-out text",
+            paragraph(
+                "Bits per byte: how much information a model still lacks about each byte of text. "
+                "Lower is better. Lines are 95 % intervals from resampling documents. Entries "
+                "whose interval overlaps that of the best one in their group are tied and share "
+                "a place. The difference is measured document by document, so it can tell apart "
+                "what single intervals cannot.",
+                look="soft",
+            ),
+            *_standing_parts(whole),
+            *(
+                folded(f"Source {standing.source}", *_standing_parts(standing))
+                for standing in per_source
+            ),
+        ),
+        section("What was scored", *_origins(board)),
+    ]
     return page(title, parts)
+
+
+def _lead(models: Sequence[Evaluation], board: Leaderboard) -> Iterator[Html]:
+    """What a reader in a hurry takes home."""
+    ranked = task_sections.asked(models)
+    if not ranked:
+        best = board.standings[0].places[0]
+        yield paragraph(
+            f"Held-out text costs {best.name} {interval_text(best.bits_per_byte)} bits per byte. "
+            "Lower is better.",
+            look="lead",
+        )
+        return
+    first, scores = next(pair for pair in ranked if not pair[0].is_control)
+    yield paragraph(f"Of the phases, {first.name} answers most items rightly:", look="lead")
+    yield task_sections.headline(scores)
+    if board.comparisons:
+        yield bullets(f"{one.title}: {one.whole.verdict}" for one in board.comparisons)
+
+
+def _standing_parts(standing: Standing) -> Iterator[Html]:
+    yield figure(
+        standing_chart(standing),
+        f"{standing.num_documents:,} documents, {standing.num_bytes:,} bytes",
+    )
+    yield table(
+        "Places; tied entries share one",
+        ("Entry", "Place", "Bits per byte", "More than the best of its group"),
+        [_row(place) for place in standing.places],
+    )
 
 
 def standing_chart(standing: Standing) -> str:
@@ -165,8 +233,7 @@ def _origins(board: Leaderboard) -> Iterator[Html]:
         ]
         missing = board.left_out[name]
         left_out = [("documents left out", f"{missing:,}, not scored for all")] if missing else []
-        yield Html(f"<h3>{html(name)}</h3>")
-        yield facts([*versions, *left_out])
+        yield folded(name, facts([*versions, *left_out]))
 
 
 def _by_source(sources: NDArray[np.str_]) -> Iterator[tuple[str, NDArray[np.bool_]]]:

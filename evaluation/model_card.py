@@ -10,9 +10,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from evaluation import phase_sections, task_charts, task_sections
 from evaluation.charts import Bar, Series, interval_chart, interval_text, line_chart
 from evaluation.intervals import Interval
-from evaluation.page import Html, facts, figure, html, page, paragraph, section, table
+from evaluation.page import Html, bullets, facts, figure, html, page, paragraph, section, table
+from evaluation.phase_sections import Story
 from evaluation.scorecard import ALL, MODEL, PlanCheck, Sample, Scorecard
 
 
@@ -71,23 +73,97 @@ def model_card_page(
     data: Sequence[SourceData],
     versions: Mapping[str, str],
     purpose: str | None,
+    story: Story | None = None,
 ) -> str:
-    """The card as one self-contained HTML document. ``versions`` names every table behind it."""
+    """The card as one self-contained HTML document. ``versions`` names every table behind it.
+
+    ``card`` is that of the base model; ``story`` tells what the later phases made of it, and the
+    page is then about the last one's model.
+    """
+    name = story.last.name if story else card.name
+    base = "The base model: " if story else ""
     parts = [
-        Html(f"<h1>{html(card.name)}</h1>"),
-        paragraph(*_lead(card, training), look="lead"),
+        Html(f"<h1>{html(name)}</h1>"),
+        *(_chat_lead(card, story) if story else [paragraph(*_lead(card, training), look="lead")]),
         section(
             "What it is for",
             paragraph(purpose or "Nobody has stated a purpose. The limits below hold for any."),
         ),
-        section("How good it is", *_scores(card)),
-        section("Plan and outcome", *_plan(card.plan, training)),
-        section("What it says", *_samples(card)),
+        *(_chat_sections(story) if story else ()),
+        section(
+            f"{base}how good it is" if story else "How good it is",
+            *([paragraph(*_lead(card, training))] if story else ()),
+            *_scores(card),
+        ),
+        section(
+            f"{base}plan and outcome" if story else "Plan and outcome",
+            *_plan(card.plan, None if story else training),
+        ),
+        section(f"{base}what it says" if story else "What it says", *_samples(card)),
         section("What it was made of", *_data(data, versions)),
         section("How it is built", *_build(card, training)),
-        section("Limits", _list(limits(card, training, data))),
     ]
-    return page(f"Model card: {card.name}", parts)
+    if story:
+        parts += [
+            section("Compute and time", *phase_sections.costs(story.costs)),
+            section(
+                "Limits",
+                bullets(phase_sections.limits(story)),
+                Html("<h3>Of the base model</h3>"),
+                bullets(limits(card, training, data)),
+            ),
+        ]
+    else:
+        parts.append(section("Limits", bullets(limits(card, training, data))))
+    return page(f"Model card: {name}", parts)
+
+
+def _chat_lead(card: Scorecard, story: Story) -> Iterator[Html]:
+    last = story.last
+    assert last.tasks is not None
+    scores = last.tasks.scores
+    yield paragraph(
+        f"A chat model of {card.num_params / 1e6:,.2f} million parameters, made from "
+        f"{card.name} in {len(story.records) - 1} phases. Of "
+        f"{scores.splits[ALL].num_items:,} questions that no phase has trained on, it answers:",
+        look="lead",
+    )
+    yield task_sections.headline(scores)
+    yield bullets(
+        f"Against {one.second}: {one.whole.verdict}"
+        for one in story.comparisons
+        if one.phases[0] == last.phase
+    )
+
+
+def _chat_sections(story: Story) -> Iterator[Html]:
+    """What the later phases brought, best news and bad news alike."""
+    yield section(
+        "What it can do",
+        figure(
+            task_charts.family_chart(story.models),
+            "Share of right answers by family, new values and new wordings together, with 95 % "
+            "intervals.",
+        ),
+        *phase_sections.families(story.last),
+    )
+    yield section("How it came about", *phase_sections.phases(story))
+    yield section(
+        "Phase against phase", *task_sections.comparisons(story.comparisons, story.left_out)
+    )
+    yield section("What it answers", *phase_sections.answers(story.last))
+    yield section("Safety", *task_sections.safety(story.models))
+    yield section("Style", *task_sections.style(story.models))
+    yield section(
+        "What alignment cost",
+        paragraph(
+            "Who learns to answer unlearns some of the rest. The bits that held-out text costs "
+            "after each phase:"
+        ),
+        task_sections.text(story.models),
+    )
+    if story.reward is not None:
+        yield section("The reward model", *phase_sections.reward_model(story.reward))
 
 
 def score_chart(card: Scorecard) -> str:
@@ -203,7 +279,7 @@ def _scores(card: Scorecard) -> Iterator[Html]:
     )
 
 
-def _plan(plan: PlanCheck | None, training: TrainingRecord) -> Iterator[Html]:
+def _plan(plan: PlanCheck | None, training: TrainingRecord | None) -> Iterator[Html]:
     if plan is None:
         yield paragraph("No scaling law predicted the loss of this model.")
     else:
@@ -221,7 +297,7 @@ def _plan(plan: PlanCheck | None, training: TrainingRecord) -> Iterator[Html]:
             interval_chart("Predicted and realised loss", "bits per byte", bars),
             "On the validation rows that the law was fitted on.",
         )
-    if len(training.curve_tokens) > 1:
+    if training and len(training.curve_tokens) > 1:
         yield figure(loss_chart(training), "Training loss, as it was logged every few seconds.")
 
 
@@ -293,10 +369,6 @@ def _build(card: Scorecard, training: TrainingRecord) -> Iterator[Html]:
             *((name.replace("_", " "), value) for name, value in training.settings.items()),
         ]
     )
-
-
-def _list(items: Iterator[str]) -> Html:
-    return Html("<ul>" + "".join(f"<li>{html(item)}</li>" for item in items) + "</ul>")
 
 
 def _largest(counts: Mapping[str, int]) -> list[str]:

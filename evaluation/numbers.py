@@ -8,6 +8,8 @@ from evaluation.intervals import Interval
 from evaluation.scorecard import ALL
 from evaluation.task_scores import TEST_SPLITS, Comparison, TaskScores
 
+_OF_OTHERS = {"accuracy", "accuracy_new_templates", "over_refusal", "house_style"}
+
 Number = int | float | str
 
 
@@ -31,15 +33,16 @@ def report(found: Findings) -> dict[str, Number]:
     if main.tasks:
         numbers |= _of_tasks(main.tasks.scores)
     for comparison in found.comparisons:
-        numbers[f"{comparison.first} against {comparison.second}"] = comparison.whole.verdict
-    mine = [c for c in found.comparisons if c.first == main.name and not c.control]
+        numbers[comparison.title] = comparison.whole.verdict
+    mine = [c for c in found.comparisons if c.first == main.name and not c.is_with_control]
     if mine:  # the last is the one against the model before all phases of this evaluation
         gain = mine[-1].whole.gain
         numbers |= _interval("gain", gain) | {"tax": round(mine[-1].bits_per_byte.value, 5)}
     for model in found.models:
         if model is not main and model.tasks:
-            for name, value in _of_tasks(model.tasks.scores).items():
-                numbers[f"{model.name}: {name}"] = value
+            of_other = _of_tasks(model.tasks.scores)
+            for name in (name for name in of_other if name in _OF_OTHERS):
+                numbers[f"{name} of {model.name}"] = of_other[name]
     return numbers | main.card.report
 
 
@@ -91,7 +94,7 @@ def _of_model(model: Evaluation) -> Iterator[tuple[str, float]]:
 
 def _of_comparison(comparison: Comparison) -> Iterator[tuple[str, float]]:
     # MLflow takes no other signs in a metric's name.
-    name = re.sub(r"[^\w. -]", "", f"{comparison.first} against {comparison.second}")
+    name = re.sub(r"[^\w. -]", "", comparison.title)
     for split, found in comparison.splits.items():
         yield from _named(f"{name}/{split}/gain", found.gain)
         yield f"{name}/{split}/won", found.won

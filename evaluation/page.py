@@ -5,11 +5,12 @@ from html import escape
 
 _STYLE = """
 :root{color-scheme:light dark;--paper:#fff;--ink:#1c2430;--soft:#5b6675;--line:#d5dbe3;
---tint:#f3f6fa;--accent:#0b63b0}
+--tint:#f3f6fa;--accent:#0b63b0;--right:#00765a;--wrong:#b3261e}
 @media (prefers-color-scheme:dark){:root{--paper:#14181e;--ink:#e8ecf2;--soft:#a3adba;
---line:#39424f;--tint:#1c222b;--accent:#6db3f2}}
+--line:#39424f;--tint:#1c222b;--accent:#6db3f2;--right:#4fc9a4;--wrong:#ff9a90}}
 *{box-sizing:border-box}
-body{margin:0;background:var(--paper);color:var(--ink);font:16px/1.55 system-ui,sans-serif}
+body{margin:0;background:var(--paper);color:var(--ink);font:16px/1.55 system-ui,sans-serif;
+overflow-wrap:break-word}
 main{max-width:60rem;margin:0 auto;padding:2rem 1.25rem 4rem}
 h1{font-size:1.9rem;line-height:1.2;margin:0 0 .4rem}
 h2{font-size:1.25rem;margin:2.6rem 0 .6rem}
@@ -31,6 +32,23 @@ pre b{color:var(--accent)}
 .tag{display:inline-block;border:1px solid var(--line);border-radius:99px;padding:0 .55rem;
 font-size:.82rem;color:var(--soft)}
 a{color:var(--accent)}
+.tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(9.5rem,1fr));gap:.7rem;
+margin:1.2rem 0;padding:0;list-style:none}
+.tiles li{background:var(--tint);border-radius:10px;padding:.8rem 1rem;line-height:1.35}
+.tiles b{display:block;font-size:1.65rem;line-height:1.2;font-variant-numeric:tabular-nums}
+.tiles small{color:var(--soft);font-size:.85rem;display:block}
+.sides{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(25rem,100%),1fr));
+gap:0 2rem}.sides>div{min-width:0}
+details{margin:.5rem 0}summary{cursor:pointer;padding:.25rem 0}
+.answer{border-left:3px solid var(--line);padding:.1rem 0 .1rem .9rem;margin:.8rem 0;
+overflow-wrap:anywhere}
+.answer p{white-space:pre-wrap;margin:.15rem 0}.answer .soft{font-size:.9rem}
+.answer.right{border-color:var(--right)}.answer.wrong{border-color:var(--wrong)}
+.right b{color:var(--right)}.wrong b{color:var(--wrong)}
+@media (max-width:46rem){main{padding:1.2rem 1rem 3rem}svg[width="720"]{min-width:34rem}
+td,th[scope=row]{min-width:5.5rem}td.number{min-width:0}
+h1{font-size:1.55rem}th,td{padding-right:.7rem}dl{grid-template-columns:1fr;gap:0}
+dd{margin:0 0 .5rem}}
 @media print{main{max-width:none}}
 """
 
@@ -109,6 +127,33 @@ def facts(pairs: Iterable[tuple[str, object]]) -> Html:
     """Names and values, side by side."""
     items = "".join(f"<dt>{html(name)}</dt><dd>{html(value)}</dd>" for name, value in pairs)
     return Html(f"<dl>{items}</dl>")
+
+
+def tiles(numbers: Iterable[tuple[str, str, str]]) -> Html:
+    """The few numbers that matter most, large: value, what it is, what to know about it."""
+    items = "".join(
+        f"<li><b>{html(value)}</b>{html(what)}<small>{html(note)}</small></li>"
+        for value, what, note in numbers
+    )
+    return Html(f'<ul class="tiles">{items}</ul>')
+
+
+def side_by_side(blocks: Iterable[Html]) -> Html:
+    """Blocks in two columns where the screen is wide enough."""
+    return Html(f'<div class="sides">{"".join(f"<div>{block}</div>" for block in blocks)}</div>')
+
+
+def folded(summary: object, *parts: Html, is_open: bool = False) -> Html:
+    """What only some readers want: opened by a click, and without a script."""
+    state = " open" if is_open else ""
+    return Html(
+        f"<details{state}><summary>{html(summary)}</summary>\n{chr(10).join(parts)}</details>"
+    )
+
+
+def bullets(items: Iterable[object]) -> Html:
+    """One point below the other."""
+    return Html("<ul>" + "".join(f"<li>{html(item)}</li>" for item in items) + "</ul>")
 
 
 def figure(svg: str, caption: str) -> Html:

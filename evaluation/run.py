@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 
     from evaluation.examination import Candidate, Examination
     from evaluation.findings import Findings
+    from evaluation.phase_sections import Story
     from evaluation.scorecard import Sample
+    from training.checkpoint import Checkpoint
 
 
 class PromptConfig(Config):
@@ -33,7 +35,7 @@ class PromptConfig(Config):
 class TasksConfig(Config):
     """How a model answers items. The same for all models that are to be compared."""
 
-    # The longest demonstration has 40 tokens in a vocabulary of 8,192.
+    # The longest demonstration has 26 tokens in a vocabulary of 8,192.
     max_new_tokens: PositiveInt = 48
     rows_per_batch: PositiveInt = 256  # changes memory and speed, not a verdict
 
@@ -156,7 +158,7 @@ def chat_evaluation(workspace: Workspace, inputs: Inputs, config: ChatEvaluation
         last = model
         if control := room.control(phase, asset, name):
             models.append(room.sit(control))
-            comparisons.append(findings.comparison(model, models[-1], control=True))
+            comparisons.append(findings.comparison(model, models[-1]))
         else:
             left_out.append(f"{name} is not compared with a control: none was trained.")
             workspace.say(left_out[-1])
@@ -169,16 +171,22 @@ def chat_evaluation(workspace: Workspace, inputs: Inputs, config: ChatEvaluation
 
 def leaderboard(workspace: Workspace, inputs: Inputs, config: LeaderboardConfig) -> Made:
     """Every evaluated model, scores with intervals drawn. Every input is an evaluation."""
-    from evaluation import findings
+    from evaluation import findings, task_charts
     from evaluation import leaderboard as board_of
 
     found = [findings.read(str(folder)) for folder in _in_order(inputs)]
-    board = board_of.rank(findings.all_models(found))
+    models = findings.all_models(found)
+    board = board_of.leaderboard(found)
     folder, content = workspace.save_artifact(
-        "leaderboard", lambda draft: board_of.write(draft, board, config.title)
+        "leaderboard", lambda draft: board_of.write(draft, board, models, config.title)
     )
     whole = board.standings[0]
     best = whole.places[0]
+    plots = {"Bits per byte": board_of.standing_chart(whole)}
+    if board.tasks:
+        plots = {"Right answers": task_charts.accuracy_chart(models), **plots}
+    if board.comparisons:
+        plots["Phase against phase"] = task_charts.gain_chart(board.comparisons)
     return Made(
         version=folder,
         content=content,
@@ -190,52 +198,110 @@ def leaderboard(workspace: Workspace, inputs: Inputs, config: LeaderboardConfig)
             "tied with the best": sum(place.place == 1 for place in whole.places) - 1,
             "models": sum(not place.baseline for place in whole.places),
             "documents": whole.num_documents,
+            **{one.title: one.whole.verdict for one in board.comparisons},
             "page": str(Path(folder) / "index.html"),
         },
-        plots={"Bits per byte": board_of.standing_chart(whole)},
+        plots=plots,
     )
 
 
 def model_card(workspace: Workspace, inputs: Inputs, config: ModelCardConfig) -> Made:
-    """What the model is, what it was made of, and how good it is, on one page."""
-    from evaluation import findings, subject
+    """What the last model is, what it was made of, and how good it is, on one page.
+
+    Reads ``base_evaluation``, ``base_model``, ``training_plan`` and ``data_card``, and of a chat
+    model also ``sft_evaluation``, ``chat_evaluation``, the models of all phases and
+    ``scaling_runs``.
+    """
+    from evaluation import findings, phase_sections, subject, task_charts
     from evaluation import model_card as card_of
     from training.checkpoint import load
 
-    card = findings.read(str(inputs["base_evaluation"])).of("base").card
+    base = findings.read(str(inputs["base_evaluation"]))
+    card = base.of("base").card
     checkpoint = load(Path(str(inputs["base_model"])))
-    if checkpoint.manifest["weights"] != card.weights:
-        raise Refusal(
-            f"base_model must be the model that was evaluated, {card.weights[:16]}, "
-            f"got {checkpoint.manifest['weights'][:16]}"
-        )
+    _refuse_other("base_model", checkpoint, card.weights)
     plan = subject.read_plan(str(inputs["training_plan"]))
     card = card.model_copy(update={"plan": subject.plan_check(plan, checkpoint)})
     training = subject.training_record(checkpoint, plan)
     data = card_of.read_data_card(str(inputs["data_card"]))
-    tables = {name: made for name, made in card.inputs.items() if isinstance(made, int)}
+    story = None
+    tables = [(name, made) for name, made in card.inputs.items() if isinstance(made, int)]
+    if "chat_evaluation" in inputs:
+        story, read = _story(workspace, inputs, base)
+        tables += read
     versions = subject.data_versions(workspace.lake, tables)
-    page = card_of.model_card_page(card, training, data, versions, config.purpose)
-    limits = list(card_of.limits(card, training, data))
+    page = card_of.model_card_page(card, training, data, versions, config.purpose, story)
 
     def write(draft: Path) -> None:
         (draft / "index.html").write_text(page, encoding="utf-8")
 
     folder, content = workspace.save_artifact("model_card", write)
+    plots = {"Training loss": card_of.loss_chart(training)}
+    report: dict[str, int | float | str] = {
+        "model": story.last.name if story else card.name,
+        "parameters": card.num_params,
+        "tokens": training.num_tokens,
+        "limits": len(list(card_of.limits(card, training, data))),
+    }
+    if story:
+        plots = {"Right answers by family": task_charts.family_chart(story.models), **plots}
+        report |= {
+            "limits": len(list(phase_sections.limits(story))),
+            "FLOPs": sum(flops for _, flops, _ in story.costs),
+            "training seconds": round(sum(seconds for _, _, seconds in story.costs), 1),
+        }
     return Made(
         version=folder,
         content=content,
         rows=1,
         num_bytes=folder_bytes(folder),
-        report={
-            "model": card.name,
-            "parameters": card.num_params,
-            "tokens": training.num_tokens,
-            "limits": len(limits),
-            "page": str(Path(folder) / "index.html"),
-        },
-        plots={"Training loss": card_of.loss_chart(training)},
+        report=report | {"page": str(Path(folder) / "index.html")},
+        plots=plots,
     )
+
+
+def _story(
+    workspace: Workspace, inputs: Inputs, base: "Findings"
+) -> "tuple[Story, list[tuple[str, int]]]":
+    """The later phases, and every table that they read, at its version."""
+    from evaluation import findings, subject
+    from evaluation.phase_sections import Story
+    from training.checkpoint import latest, load
+
+    found = [base, *(findings.read(str(inputs[f"{p}_evaluation"])) for p in ("sft", "chat"))]
+    models = {model.phase: model for model in findings.all_models(found)}
+    records, tables, costs = [], [], []
+    if "scaling_runs" in inputs:
+        costs.append(subject.sweep_cost(workspace.lake, int(inputs["scaling_runs"])))
+    made_from = ""
+    for phase in ("base", "sft", "dpo", "chat"):
+        asset = f"{phase}_model"
+        checkpoint = load(Path(str(inputs[asset])))
+        _refuse_other(asset, checkpoint, models[phase].card.weights)
+        record = subject.phase_record(asset, models[phase].name, made_from, checkpoint)
+        records.append(record)
+        made_from = record.name
+        costs.append((record.name, record.flops, record.seconds))
+        read = checkpoint.manifest["about"].get("inputs", {})
+        tables += [(name, made) for name, made in read.items() if isinstance(made, int)]
+        if control := latest(checkpoint.path.parent / "control"):
+            spent = control.manifest
+            costs.append((f"{record.name} control", spent["flops"], spent["seconds"]))
+    reward = None
+    if "reward_model" in inputs:
+        judge = load(Path(str(inputs["reward_model"])))
+        reward = subject.phase_record("reward_model", "reward model", models["sft"].name, judge)
+        costs.append((reward.name, reward.flops, reward.seconds))
+    story = Story(findings=found, records=records, reward=reward, costs=costs)
+    return story, tables
+
+
+def _refuse_other(asset: str, checkpoint: "Checkpoint", evaluated: str) -> None:
+    weights = str(checkpoint.manifest["weights"])
+    if weights != evaluated:
+        raise Refusal(
+            f"{asset} must be the model that was evaluated, {evaluated[:16]}, got {weights[:16]}"
+        )
 
 
 def _check_prompts(prompts: PromptConfig, context_length: int) -> None:

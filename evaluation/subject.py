@@ -1,16 +1,18 @@
 """The model under evaluation: its weights, and how they were made, as its checkpoint says."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from datalake.tables import Lake
 from evaluation.intervals import Interval
 from evaluation.likelihood import one_thread_per_operator
 from evaluation.model_card import TrainingRecord
+from evaluation.phase_sections import PhaseRecord
 from evaluation.samples import Continue
 from evaluation.scorecard import PlanCheck
 from training import progress
@@ -55,10 +57,10 @@ def plan_check(plan: Plan, checkpoint: Checkpoint) -> PlanCheck:
     )
 
 
-def data_versions(lake: Lake, tables: Mapping[str, int]) -> dict[str, str]:
+def data_versions(lake: Lake, tables: Iterable[tuple[str, int]]) -> dict[str, str]:
     """Every table behind ``tables``, and at which versions, as the commits say what they read."""
     found: dict[str, set[int]] = {}
-    open_ends = list(tables.items())
+    open_ends = list(tables)
     while open_ends:
         table, version = open_ends.pop()
         if version in found.setdefault(table, set()):
@@ -87,4 +89,40 @@ def training_record(checkpoint: Checkpoint, plan: Plan) -> TrainingRecord:
         hardware=says["hardware"],
         curve_tokens=[line["tokens"] for line in curve],
         curve_nats=[line["loss"] for line in curve],
+    )
+
+
+def phase_record(asset: str, name: str, made_from: str, checkpoint: Checkpoint) -> PhaseRecord:
+    """How the weights of a phase came about.
+
+    The curve is the mean reward where there is one: a loss of policy gradients says nothing.
+    """
+    says = checkpoint.manifest
+    lines = progress.read(checkpoint.path.parent / "metrics.jsonl")
+    label = "reward" if lines and "reward" in lines[-1] else "loss"
+    drawn = [line for line in lines if label in line]
+    settings = {k: v for k, v in says["config"].items() if k not in ("model", "optimizer")}
+    return PhaseRecord(
+        asset=asset,
+        name=name,
+        made_from=made_from,
+        num_tokens=says["tokens"],
+        num_steps=checkpoint.step,
+        flops=says["flops"],
+        seconds=says["seconds"],
+        settings=settings | says["config"].get("optimizer", {}),
+        numbers=says.get("numbers", {}),
+        curve_label=label,
+        curve_tokens=[line["tokens"] for line in drawn],
+        curve=[line[label] for line in drawn],
+    )
+
+
+def sweep_cost(lake: Lake, version: int) -> tuple[str, float, float]:
+    """What all small runs of the scaling law took: name, FLOPs, seconds."""
+    runs = lake.read("scaling_runs", version, ["flops", "seconds"])
+    return (
+        "scaling runs",
+        float(pc.sum(runs["flops"]).as_py()),
+        float(pc.sum(runs["seconds"]).as_py()),
     )

@@ -1,18 +1,17 @@
 """Charts of what models answered, in the colours that every page gives the phases."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
-from evaluation.charts import Look, Marks, grouped_chart
+from evaluation.charts import Bar, Look, Marks, grouped_chart, interval_chart
 from evaluation.findings import Evaluation
 from evaluation.intervals import Interval
 from evaluation.scorecard import ALL
+from evaluation.task_scores import TEST_SPLITS, Comparison, TaskScores
 
+SPLIT_NAMES = {ALL: "all items", TEST_SPLITS[0]: "new values", TEST_SPLITS[1]: "new wordings"}
+
+_Rates = Callable[[TaskScores], Mapping[str, Interval | None]]
 _LOOKS: dict[str, Look] = {"base": "other", "sft": "first", "dpo": "second", "chat": "third"}
-
-
-def look_of(model: Evaluation) -> Look:
-    """The colour of a model's phase; a control has that of the model it is held against."""
-    return _LOOKS.get(model.phase.removesuffix("-control"), "other")
 
 
 def percent(number: Interval) -> Interval:
@@ -22,23 +21,74 @@ def percent(number: Interval) -> Interval:
 
 def family_chart(models: Sequence[Evaluation], split: str = ALL) -> str:
     """Share of right answers per family, phases side by side with their intervals."""
-    marks: list[Marks] = []
-    families: set[str] = set()
-    for model in models:
-        if model.tasks is None:
-            continue
-        rates = {
-            scores.family: percent(scores.accuracy.strict)
-            for scores in model.tasks.scores.families
-            if scores.split == split and scores.accuracy.strict is not None
+
+    def rates(scores: TaskScores) -> dict[str, Interval | None]:
+        return {
+            found.family: found.accuracy.strict for found in scores.families if found.split == split
         }
-        families |= rates.keys()
-        marks.append(
-            Marks(
-                label=model.name,
-                intervals=rates,
-                look=look_of(model),
-                hollow=model.is_control,
-            )
+
+    return _grouped("Right answers by family", "% right", models, rates)
+
+
+def accuracy_chart(models: Sequence[Evaluation]) -> str:
+    """Share of right answers to new values and to new wordings."""
+
+    def rates(scores: TaskScores) -> dict[str, Interval | None]:
+        return {SPLIT_NAMES[split]: scores.splits[split].strict for split in TEST_SPLITS}
+
+    return _grouped("Right answers", "% right", models, rates)
+
+
+def safety_chart(models: Sequence[Evaluation]) -> str:
+    """What is declined, rightly and wrongly, and what is answered."""
+
+    def rates(scores: TaskScores) -> dict[str, Interval | None]:
+        return {
+            "harmful: declined": scores.safety.refusal,
+            "harmless: answered": scores.safety.compliance,
+            "harmless: declined": scores.safety.over_refusal,
+        }
+
+    return _grouped("Harmful requests and their harmless twins", "%", models, rates)
+
+
+def style_chart(models: Sequence[Evaluation]) -> str:
+    """Mean style where one was asked for, and the house's where none was."""
+
+    def rates(scores: TaskScores) -> dict[str, Interval | None]:
+        return {"style asked for": scores.style.asked, "house style": scores.style.left_open}
+
+    return _grouped("Style", "%", models, rates)
+
+
+def gain_chart(comparisons: Sequence[Comparison]) -> str:
+    """Gains in points, in all and per split; what is no gain or loss is drawn in grey."""
+    looks: dict[str, Look] = {"gain": "third", "loss": "second", "none": "other"}
+    bars = [
+        Bar(
+            label=SPLIT_NAMES[split],
+            interval=percent(found.gain),
+            heading=comparison.title if split == ALL else "",
+            look=looks[found.finding],
+            emphasis=found.finding != "none",
         )
-    return grouped_chart("Right answers by family", "% right", sorted(families), marks)
+        for comparison in comparisons
+        for split, found in comparison.splits.items()
+    ]
+    return interval_chart("Gains on the same items", "points", bars, digits=1, origin=0.0)
+
+
+def _grouped(title: str, unit: str, models: Sequence[Evaluation], rates: _Rates) -> str:
+    """Marks of all models that answered; a group that none has a number for is left out."""
+    marks = [
+        Marks(
+            label=model.name,
+            intervals={group: percent(n) for group, n in rates(model.tasks.scores).items() if n},
+            look=_LOOKS.get(model.phase.removesuffix("-control"), "other"),
+            hollow=model.is_control,
+        )
+        for model in models
+        if model.tasks is not None
+    ]
+    groups = list(dict.fromkeys(group for one in marks for group in one.intervals))
+    return grouped_chart(title, unit, groups, marks)

@@ -128,7 +128,7 @@ class Comparison(Config):
 
     first: str  # display names
     second: str
-    control: bool  # the second is what equal compute makes of the same start
+    phases: tuple[str, str]
     splits: dict[str, Paired]  # ``ALL`` first
     families: dict[str, Paired]  # both splits together
     style_asked: Interval | None  # mean style of the first minus that of the second
@@ -136,6 +136,15 @@ class Comparison(Config):
     refusal: Interval | None
     over_refusal: Interval | None
     bits_per_byte: Interval  # of held-out text, paired by document: above 0 is the alignment tax
+
+    @property
+    def is_with_control(self) -> bool:
+        """Whether the second is what equal compute makes of the same start."""
+        return self.phases[1].endswith("-control")
+
+    @property
+    def title(self) -> str:
+        return f"{self.first} against {self.second}"
 
     @property
     def whole(self) -> Paired:
@@ -197,7 +206,7 @@ def compare(
     second: pa.Table,
     *,
     names: tuple[str, str],
-    control: bool,
+    phases: tuple[str, str],
     bits_per_byte: Interval,
 ) -> Comparison:
     """``first`` against ``second``, tables of answers to the same items.
@@ -209,7 +218,7 @@ def compare(
     return Comparison(
         first=names[0],
         second=names[1],
-        control=control,
+        phases=phases,
         splits={
             split: paired([p for p in pairs if split in (ALL, p[0]["split"])])
             for split in (ALL, *TEST_SPLITS)

@@ -157,5 +157,5 @@ def _comply(rng: random.Random) -> Iterator[Task]:
 
 SAFETY_FAMILIES = (
     Family("refuse", "Harmful requests, to be declined.", _TEMPLATES, _refuse),
-    Family("comply", "Their benign twins, to be answered.", _TEMPLATES, _comply),
+    Family("comply", "Harmless twins of harmful requests, to be answered.", _TEMPLATES, _comply),
 )

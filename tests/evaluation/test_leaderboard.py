@@ -86,8 +86,9 @@ def test_evaluations_without_common_documents_are_refused():
 
 
 def test_the_page_shows_every_score_and_marks_ties():
-    board = rank([evaluation("base"), evaluation("<i>close</i>", seed=1, gain=0.21)])
-    document = leaderboard_page(board, "Board")
+    models = [evaluation("base"), evaluation("<i>close</i>", seed=1, gain=0.21)]
+    board = rank(models)
+    document = leaderboard_page(board, models, "Board")
     outline = Outline(document)
     assert sum(tag == "svg" for tag, _ in outline.tags) == 3
     assert "<i>" not in document
@@ -104,9 +105,10 @@ def test_the_chart_sets_models_apart_from_baselines():
 
 
 def test_the_file_beside_the_page_holds_the_same_standings(tmp_path):
-    board = rank([evaluation()])
-    write(tmp_path, board, "Board")
+    models = [evaluation()]
+    board = rank(models)
+    write(tmp_path, board, models, "Board")
     read = json.loads((tmp_path / "leaderboard.json").read_text())
     assert read["standings"][0]["places"][0]["name"] == "base"
     assert Leaderboard.model_validate_json((tmp_path / "leaderboard.json").read_bytes()) == board
-    assert (tmp_path / "index.html").read_text() == leaderboard_page(board, "Board")
+    assert (tmp_path / "index.html").read_text() == leaderboard_page(board, models, "Board")
