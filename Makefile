@@ -1,10 +1,11 @@
 # The commands of Tarn. `make run` and `make test` need git, make, Python 3.11 and Java 17 only.
 .DEFAULT_GOAL := help
-.PHONY: help run ui test test-all check clean-state
+.PHONY: help run chat ui test test-all check clean-state
 export PYTHONUNBUFFERED = 1
 
 help:
 	@echo "make run          materialize the whole graph with the tiny recipe"
+	@echo "make chat         talk to the model that came out"
 	@echo "make ui           open Dagster and MLflow"
 	@echo "make test         run the tests; make test-all runs the slow ones as well"
 	@echo "make check        format, lint, types"
@@ -15,6 +16,9 @@ help:
 
 run: .venv/installed
 	@.venv/bin/tarn run
+
+chat: .venv/installed
+	@exec .venv/bin/tarn chat
 
 ui: .venv/installed
 	@exec .venv/bin/tarn ui

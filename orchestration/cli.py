@@ -27,7 +27,7 @@ RecipeOption = Annotated[
 
 @app.callback()
 def tarn() -> None:
-    """From raw web pages and source code to an evaluated language model."""
+    """From raw web pages and source code to an aligned, evaluated language model."""
 
 
 @app.command()
@@ -171,6 +171,8 @@ def _report(outcome: "materialize.Outcome", seconds: float) -> None:  # type: ig
         console.print(f"{name:<12}{path}", soft_wrap=True)
     console.print(f"{'logs':<12}{resources.home() / 'logs'}", soft_wrap=True)
     console.print("look at it  [bold]make ui[/]  (Dagster and MLflow in the browser)")
+    if any(line.key == "chat_model" and line.state != "missing" for line in outcome.lines):
+        console.print("talk to it  [bold]make chat[/]")
 
 
 def _refuse(refusal: Refusal, on: Console = console) -> None:

@@ -59,7 +59,7 @@ STEPS = (
         build="alignment.run:chat_model",
         section=lambda recipe: recipe.alignment.chat_model,
         kinds=("ray", "pytorch", "mlflow"),
-        says="The assistant: right answers reinforced, on rollouts of its own; beside it a control.",
+        says="The assistant: right answers of its own are reinforced; beside it a control.",
         tells=("held-out accuracy", "rollouts"),
     ),
 )
