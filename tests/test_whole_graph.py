@@ -93,6 +93,85 @@ def test_numbers_stand_in_mlflow_with_the_versions_that_they_came_from(home: Pat
     assert any("low" in name for name in runs["base_evaluation"].data.metrics)
 
 
+def test_every_phase_is_a_run_with_its_tables_and_the_model_that_it_starts_from(home: Path) -> None:
+    import mlflow
+
+    client = mlflow.MlflowClient(f"sqlite:///{home}/mlflow/mlflow.db")
+    (experiment,) = [e for e in client.search_experiments() if e.name == "tarn"]
+    runs = {
+        run.data.tags["mlflow.runName"]: run
+        for run in client.search_runs([experiment.experiment_id])
+    }
+    parents = {
+        "sft_model": "base_model",
+        "dpo_model": "sft_model",
+        "reward_model": "sft_model",
+        "chat_model": "dpo_model",
+        "sft_evaluation": "sft_model",
+    }
+    for name, parent in parents.items():
+        run = runs[name]
+        assert run.info.status == "FINISHED", name
+        assert run.data.tags["parent_model"] == value(home, parent, "tarn/version")
+        (model,) = [i.model_id for i in run.inputs.model_inputs][:1]
+        assert client.get_logged_model(model).name == parent
+        read = {i.dataset.name for i in run.inputs.dataset_inputs}
+        assert read & {"instructions", "preferences"}, name
+        if name.endswith("_model"):
+            assert len(client.get_metric_history(run.info.run_id, "loss")) > 0, name
+    for name in ("dpo_model control", "chat_model control"):
+        assert runs[name].info.status == "FINISHED"
+    assert {"reward", "live_groups", "entropy"} <= runs["chat_model"].data.metrics.keys()
+
+
+def test_a_rollout_names_the_weights_that_made_it_and_its_item(home: Path) -> None:
+    from datalake.tables import Lake
+
+    lake = Lake(str(home / "lake"))
+    rollouts = lake.read("rollouts").to_pylist()
+    items = {row["item_id"]: row for row in lake.read("instructions").to_pylist()}
+    assert {items[row["item_id"]]["split"] for row in rollouts} == {"rl"}
+    assert all(len(row["log_probs"]) == len(row["completion_ids"]) for row in rollouts)
+    first = {row["policy"] for row in rollouts if row["step"] == 0}
+    dpo = json.loads(
+        (Path(str(value(home, "dpo_model", "tarn/version"))) / "manifest.json").read_text()
+    )
+    assert first == {dpo["weights"]}
+    assert len({row["policy"] for row in rollouts}) == len({row["step"] for row in rollouts})
+
+
+@pytest.mark.parametrize("model", ["chat", "dpo", "sft", "base"])
+def test_one_can_talk_to_every_model_right_after_the_run(home: Path, model: str) -> None:
+    done = tarn(home, "chat", "--model", model, "--once", "Sort these numbers: 3 1 2")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip()
+    again = tarn(home, "chat", "--model", model, "--once", "Sort these numbers: 3 1 2")
+    assert again.stdout == done.stdout
+
+
+def test_the_leaderboard_shows_every_phase_and_what_each_is_worth(home: Path) -> None:
+    (page,) = re.findall(r"^leaderboard +(\S+)$", (home / "first.txt").read_text(), re.MULTILINE)
+    text = Path(page).read_text()
+    for name in ("smoke base", "smoke sft", "smoke dpo", "smoke chat"):
+        assert name in text
+    assert "no significant gain" in text or "points [" in text
+
+
+def test_another_rule_for_preferences_recomputes_from_the_pairs_on(home: Path) -> None:
+    recipe = home / "other-rule.yaml"
+    recipe.write_text(
+        "extends: smoke\nname: smoke\nalignment: {preferences: {rule: {min_margin: 0.4}}}"
+    )
+    done = tarn(home, "run", "--recipe", str(recipe))
+    assert done.returncode == 0, done.stdout
+    computed = {key for key, state in states(done.stdout).items() if state == "computed"}
+    assert computed == {
+        *("preferences", "dpo_model", "reward_model", "chat_model"),
+        *("chat_evaluation", "leaderboard", "model_card"),
+    }
+    assert "answers [" not in done.stdout  # the same answers, paired anew
+
+
 def test_the_table_of_rows_names_documents_that_lead_back_to_their_bytes(home: Path) -> None:
     from datalake.tables import Lake
 
