@@ -92,3 +92,23 @@ def test_a_tokenizer_without_the_tokens_of_a_chat_is_refused():
         Refusal, match=r"tokenizer must have the special token <\|user\|> to chat, got"
     ):
         render([Message(role="user", content="x")], TOKENIZER)
+
+
+@pytest.mark.parametrize(
+    ("template", "message"),
+    [
+        (None, r"must have the assistant's mark <\|assistant\|>, got no such file"),
+        ("{{ messages }}", r"must have the assistant's mark <\|assistant\|>, got '\{\{ messages"),
+        (chat.TEMPLATE + "!", "must be the template of this version, "),
+    ],
+)
+def test_a_template_that_is_not_rendered_here_is_refused(tmp_path, template, message):
+    if template is not None:
+        (tmp_path / chat.TEMPLATE_FILE).write_text(template)
+    with pytest.raises(Refusal, match=message):
+        chat.check_template(tmp_path)
+
+
+def test_the_template_that_is_saved_beside_the_tokenizer_is_taken(tmp_path):
+    (tmp_path / chat.TEMPLATE_FILE).write_text(chat.TEMPLATE + "\n")
+    chat.check_template(tmp_path)
