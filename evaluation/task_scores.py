@@ -32,6 +32,7 @@ HARMFUL, BENIGN = "refuse", "comply"  # families: requests to decline, and their
 _REFUSED = "refusal"  # as graders of these families parse an answer that declines
 
 Rows = Sequence[Mapping[str, Any]]  # of a table of answers
+Pairs = Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]]  # two models on the same item
 
 
 class Accuracy(Config):
@@ -129,8 +130,8 @@ class Comparison(Config):
     first: str  # display names
     second: str
     phases: tuple[str, str]
-    splits: dict[str, Paired]  # ``ALL`` first
-    families: dict[str, Paired]  # both splits together
+    splits: dict[str, Paired]  # ``ALL`` first; one of fewer than two items is left out
+    families: dict[str, Paired]  # both splits together; likewise
     style_asked: Interval | None  # mean style of the first minus that of the second
     style_left_open: Interval | None
     refusal: Interval | None
@@ -211,7 +212,7 @@ def compare(
 ) -> Comparison:
     """``first`` against ``second``, tables of answers to the same items.
 
-    Raises Refusal where one of them lacks an item of the other.
+    Raises Refusal where one of them lacks an item of the other, and for fewer than two items.
     """
     pairs = _joined(first, second, names)
     families = sorted({one["family"] for one, _ in pairs})
@@ -219,11 +220,8 @@ def compare(
         first=names[0],
         second=names[1],
         phases=phases,
-        splits={
-            split: paired([p for p in pairs if split in (ALL, p[0]["split"])])
-            for split in (ALL, *TEST_SPLITS)
-        },
-        families={f: paired([p for p in pairs if p[0]["family"] == f]) for f in families},
+        splits={ALL: paired(pairs)} | _paired_by("split", TEST_SPLITS, pairs),
+        families=_paired_by("family", families, pairs),
         style_asked=_style_difference(pairs, left_open=False),
         style_left_open=_style_difference(pairs, left_open=True),
         refusal=_refusal_difference(pairs, HARMFUL),
@@ -232,15 +230,12 @@ def compare(
     )
 
 
-Pairs = Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]]
-
-
 def paired(pairs: Pairs) -> Paired:
     """Won, lost and gain over items that both were judged on.
 
     Raises Refusal where that leaves fewer than two.
     """
-    judged = [(a["score"], b["score"]) for a, b in pairs if None not in (a["score"], b["score"])]
+    judged = _both_judged(pairs)
     num_items = len(judged)
     if num_items < 2:
         raise Refusal(f"items that both models were judged on must be at least 2, got {num_items}")
@@ -257,6 +252,16 @@ def paired(pairs: Pairs) -> Paired:
         p=mcnemar_exact(won, lost),
         detectable=paired_minimum_detectable_effect(discordant / num_items, num_items),
     )
+
+
+def _paired_by(column: str, values: Sequence[str], pairs: Pairs) -> dict[str, Paired]:
+    found = {value: [pair for pair in pairs if pair[0][column] == value] for value in values}
+    return {value: paired(some) for value, some in found.items() if len(_both_judged(some)) > 1}
+
+
+def _both_judged(pairs: Pairs) -> list[tuple[float, float]]:
+    scores = ((one["score"], other["score"]) for one, other in pairs)
+    return [both for both in scores if None not in both]
 
 
 def points(gain: Interval) -> str:

@@ -7,7 +7,9 @@ from hypothesis import strategies as st
 
 from evaluation.charts import (
     Bar,
+    Marks,
     Series,
+    grouped_chart,
     interval_chart,
     interval_text,
     line_chart,
@@ -122,3 +124,61 @@ def test_labels_at_the_end_of_lines_do_not_cover_each_other():
     )
     assert len(heights) == 3
     assert min(b - a for a, b in pairwise(heights)) >= 15
+
+
+MARKS = [
+    Marks(
+        label="tiny <sft>",
+        intervals={
+            "sort": Interval(value=70, low=60, high=80),
+            "copy": Interval(value=90, low=85, high=95),
+        },
+        look="first",
+    ),
+    Marks(
+        label="control",
+        intervals={"sort": Interval(value=50, low=40, high=60)},
+        look="first",
+        hollow=True,
+    ),
+]
+
+
+def test_every_mark_of_a_group_is_drawn_where_the_axis_says():
+    drawn = ET.fromstring(grouped_chart("Families", "% right", ["sort", "copy"], MARKS))
+    ticks = [t for t in drawn.iter(f"{SVG}text") if t.get("class") == "soft middle"]
+    (x0, v0), (x1, v1) = ((float(t.get("x")), float(t.text)) for t in (ticks[0], ticks[-1]))
+    lines = [m for m in drawn.iter(f"{SVG}line") if "mark" in m.get("class")]
+    found = [
+        tuple(round(v0 + (float(m.get(x)) - x0) / (x1 - x0) * (v1 - v0)) for x in ("x1", "x2"))
+        for m in lines
+    ]
+    assert found == [(60, 80), (40, 60), (85, 95)]
+    rings = [c for c in drawn.iter(f"{SVG}circle") if "hollow" in c.get("class")]
+    assert len(rings) == 2  # in the legend, and of the one group that has it
+
+
+def test_a_grouped_chart_says_in_words_what_it_shows_and_its_legend_stays_inside():
+    many = [Marks(label=f"a model of a long name {i}", intervals={}) for i in range(7)]
+    drawn = ET.fromstring(grouped_chart("Families", "% right", ["sort"], [*MARKS, *many]))
+    words = drawn.find(f"{SVG}desc").text
+    assert "sort: tiny <sft> 70.0 [60.0, 80.0], control 50.0 [40.0, 60.0]" in words
+    width = float(drawn.get("width"))
+    names = [t for t in drawn.iter(f"{SVG}text") if t.text and t.text.startswith("a model")]
+    assert all(float(t.get("x")) + 6 * len(t.text) < width for t in names)
+
+
+def test_differences_are_drawn_from_an_origin_that_is_always_in_sight():
+    gain = Bar(label="all", interval=Interval(value=5, low=4, high=6), look="third")
+    drawn = ET.fromstring(interval_chart("Gains", "points", [gain], digits=1, origin=0.0))
+    (origin,) = (m for m in drawn.iter(f"{SVG}line") if m.get("class") == "other")
+    zero = next(t for t in drawn.iter(f"{SVG}text") if t.text == "0")
+    assert origin.get("x1") == zero.get("x")
+    assert "all 5.0 [4.0, 6.0]" in drawn.find(f"{SVG}desc").text
+
+
+def test_a_long_label_makes_room_for_itself():
+    long = Bar(label="a" * 60, interval=Interval(value=1, low=0, high=2))
+    drawn = ET.fromstring(interval_chart("Scores", "bits", [long]))
+    label = next(t for t in drawn.iter(f"{SVG}text") if t.text == long.label)
+    assert float(label.get("x")) > 6.5 * 60

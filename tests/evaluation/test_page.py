@@ -1,6 +1,20 @@
 from html.parser import HTMLParser
 
-from evaluation.page import Html, facts, figure, html, page, paragraph, section, table, tagged
+from evaluation.page import (
+    Html,
+    bullets,
+    facts,
+    figure,
+    folded,
+    html,
+    page,
+    paragraph,
+    section,
+    side_by_side,
+    table,
+    tagged,
+    tiles,
+)
 
 VOID = {"meta", "link", "br", "img", "hr", "input"}
 
@@ -75,3 +89,20 @@ def test_columns_of_numbers_stand_flush_right_with_grouped_digits():
     assert '<th scope="row">web</th>' in drawn
     assert '<td class="number"></td>' in drawn
     assert "<td>x</td>" in drawn
+
+
+def test_tiles_and_folds_escape_what_they_are_given_and_close_what_they_open():
+    evil = "<script>alert('x')</script>"
+    document = page(
+        "Card",
+        [
+            tiles([(evil, evil, evil)]),
+            folded(evil, bullets([evil, evil])),
+            folded("open", is_open=True),
+            side_by_side([paragraph(evil), paragraph("right")]),
+        ],
+    )
+    outline = Outline(document)
+    assert "script" not in {tag for tag, _ in outline.tags}
+    assert document.count("alert(") == 7
+    assert [a for tag, a in outline.tags if tag == "details"] == [{}, {"open": None}]
