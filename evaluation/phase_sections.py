@@ -8,7 +8,7 @@ from evaluation.charts import Series, line_chart
 from evaluation.findings import Evaluation, Findings, all_models
 from evaluation.page import Html, facts, figure, folded, html, paragraph, side_by_side, table
 from evaluation.scorecard import ALL, MODEL
-from evaluation.task_scores import TEST_SPLITS, Comparison
+from evaluation.task_scores import TEST_SPLITS, Comparison, points
 from evaluation.task_sections import rate
 from evaluation.tasks.catalogue import FAMILIES
 
@@ -239,13 +239,11 @@ def limits(story: Story) -> Iterator[str]:
     if safety.over_refusal and safety.over_refusal.value > 0:
         yield f"It declines {100 * safety.over_refusal.value:.1f} % of harmless requests."
     for one in story.comparisons:
-        if one.is_with_control and one.whole.finding != "gain":
-            yield (
-                f"{one.first} is not shown to be better than more fine-tuning of equal compute: "
-                f"{one.whole.verdict}."
-            )
-        elif one.phases[0] == model.phase and one.whole.finding != "gain":
-            yield f"It is not shown to be better than {one.second}: {one.whole.verdict}."
+        other = "more fine-tuning of equal compute" if one.is_with_control else one.second
+        if one.whole.finding == "loss":
+            yield f"{one.first} is worse than {other}: {points(one.whole.gain)}."
+        elif one.whole.finding == "none":
+            yield f"{one.first} is not shown to be better than {other}: {points(one.whole.gain)}."
     yield from story.left_out
     base, last = (
         each.card.of(ALL).scores[MODEL].bits_per_byte for each in (story.models[0], model)

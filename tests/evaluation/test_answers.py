@@ -135,7 +135,7 @@ def test_an_interrupted_evaluation_answers_only_the_rest(workspace, subject, ite
 
     def counted(model, prompts, *args, **kwargs):
         asked.append(len(prompts))
-        if sum(asked) > 12:
+        if len(asked) == 3:
             raise KeyboardInterrupt
         return generate_batch(model, prompts, *args, **kwargs)
 
@@ -156,7 +156,7 @@ def test_an_interrupted_evaluation_answers_only_the_rest(workspace, subject, ite
     again = ask(dataclasses.replace(workspace, say=lines.append), subject, items)
     assert asked == [5, 5, 4]
     assert again.equals(expected)
-    assert lines == ["learner: 10 of 24 answers are there already"]
+    assert lines[0] == "learner: 10 of 24 answers are there already"
     asked.clear()
     assert ask(workspace, subject, items).equals(expected)
     assert not asked
