@@ -42,6 +42,9 @@ class TuningConfig(Config):
     optimizer: OptimizerConfig
     rows_per_step: PositiveInt
     row_length: PositiveInt  # tokens; conversations are packed into rows
+    replay_rows: int = Field(ge=0)  # of pretraining text beside them
+    replay_weight: float = Field(ge=0)
+    validation_rows: PositiveInt  # of held-out text, as many as the base model's
     precision: Literal["auto", "float32", "bfloat16"]
 
 
@@ -161,7 +164,10 @@ def sft_model(workspace: Workspace, inputs: Inputs, config: SftModelConfig) -> M
         objective = stage.tuning(config.num_steps, config.seed, config.tuning)
         phase = Phase(objective=objective, folder=stage.folder, about=stage.about)
         result = stage.train(phase)
-        made = stage.made(phase, result, {"nats per answer token": ("loss",)})
+        panels = {"nats per answer token": ("answer_nats",)}
+        if config.tuning.replay_rows:
+            panels["nats per token of replayed text"] = ("text_nats",)
+        made = stage.made(phase, result, panels)
     report = {"rows": len(objective.rows.tokens), "rows filled": round(objective.rows.fill, 3)}
     return replace(made, report={**made.report, **report})
 

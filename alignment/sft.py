@@ -3,6 +3,10 @@
 Only the assistant's tokens and the end of its turn are learned. Conversations are packed, and none
 sees another (``conversations.pack``). The loss is the token mean of the whole step, over all ranks
 and rows (sums of means would weigh a token by how empty its row is).
+
+Beside the conversations a step may read rows of the text that the base model learned from. Without
+such a replay a model unlearns all text that is no answer (Ouyang et al. 2022, arXiv:2203.02155,
+call it the alignment tax, and mix pretraining in against it).
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,22 +15,24 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from pydantic import PositiveInt
+from pydantic import Field, PositiveInt
 
 from alignment import losses
 from alignment.conversations import PackedRows, pack
 from alignment.losses import Reduction
 from datalake.config import Refusal
-from training import checkpoint
-from training.data.loader import row_ids
+from training import checkpoint, job
+from training.data.loader import batch, row_ids
 from training.hardware import Hardware
 from training.inference.checkpointed import load_model
+from training.job import Text
 from training.loop import Part, RunConfig
-from training.losses import answer_log_probs
+from training.losses import answer_log_probs, next_token_loss
 from training.models.accounting import answer_flops
 from training.models.language_model import LanguageModel
 from training.parallel.data_parallel import DataParallel
 from training.tokenizer.chat import Rendered
+from training.validation import bits_per_byte
 
 
 class FineTuneConfig(RunConfig):
@@ -36,6 +42,9 @@ class FineTuneConfig(RunConfig):
     num_steps: PositiveInt
     rows_per_step: PositiveInt  # over all ranks
     row_length: PositiveInt  # tokens of a packed row
+    replay_rows: int = Field(ge=0)  # of pretraining text a step, as long, over all ranks
+    replay_weight: float = Field(ge=0)  # of their mean loss a token, beside that of the answers
+    validation_rows: PositiveInt  # of held-out text, read at the end
 
 
 @dataclass(eq=False)
@@ -46,6 +55,7 @@ class FineTuning:
     parent: Path  # checkpoint
     rows: PackedRows
     held_out: PackedRows
+    text: Text  # that the base model learned from
 
     @classmethod
     def of(
@@ -54,6 +64,7 @@ class FineTuning:
         parent: Path,
         conversations: Sequence[Rendered],
         held_out: Sequence[Rendered],
+        text: Text,
     ) -> "FineTuning":
         """Packs ``conversations`` and ``held_out``; what cannot be learned or fit is refused."""
         if config.row_length > config.model.context_length:
@@ -62,7 +73,7 @@ class FineTuning:
                 f"{config.model.context_length}, got {config.row_length}"
             )
         length = config.row_length
-        return cls(config, parent, pack(conversations, length), pack(held_out, length))
+        return cls(config, parent, pack(conversations, length), pack(held_out, length), text)
 
     @property
     def num_steps(self) -> int:
@@ -78,7 +89,11 @@ class FineTuning:
         """Expected, as the mean over rows: which rows a step reads makes little difference."""
         num_rows = self.config.rows_per_step
         answers = self.rows.learned.sum() / len(self.rows.tokens)
-        return 3 * self._flops(num_rows, round(num_rows * float(answers)))
+        replay = self.config.replay_rows
+        return 3 * (
+            self._flops(num_rows, round(num_rows * float(answers)))
+            + self._flops(replay, replay * self.config.row_length)
+        )
 
     def _flops(self, num_rows: int, num_answered: int) -> float:
         length = self.config.row_length
@@ -86,6 +101,7 @@ class FineTuning:
 
     def begin(self, hardware: Hardware, ranks: DataParallel) -> LanguageModel:
         self.hardware, self.ranks = hardware, ranks
+        self.text_rows, self.held_out_text = job.read(self.text)
         return load_model(checkpoint.load(self.parent), self.config.model.vocab_size)
 
     def parts(self, model: LanguageModel, step: int) -> Iterator[Part]:
@@ -96,8 +112,22 @@ class FineTuning:
         total = int(self.rows.learned[ids].sum())
         # Ranks are averaged, so each rank's sum is divided by its share of the step's tokens.
         loss = self._loss(model, self.rows, own, total / self.ranks.world)
+        length = config.row_length
         flops = 3 * self._flops(len(own), num_answered)
-        yield Part(loss=loss, tokens=len(own) * config.row_length, flops=flops)
+        told = {"answer_nats": float(loss.detach())}
+        yield Part(loss=loss, tokens=len(own) * length, flops=flops, metrics=told)
+        if config.replay_rows:
+            slots = self.ranks.share(config.replay_rows)
+            text = batch(self.text_rows, config.seed, step, config.replay_rows, slots)
+            with self.hardware.autocast():
+                loss = next_token_loss(model, text[:, : length + 1].to(self.hardware.device))
+            num_tokens = len(slots) * length
+            yield Part(
+                loss=config.replay_weight * loss,
+                tokens=num_tokens,
+                flops=3 * self._flops(len(slots), num_tokens),
+                metrics={"text_nats": float(loss.detach())},
+            )
 
     def _loss(
         self, model: LanguageModel, rows: PackedRows, ids: np.ndarray, total: float
@@ -119,4 +149,16 @@ class FineTuning:
         for first in range(0, len(own), self.config.rows_per_step):
             ids = own[first : first + self.config.rows_per_step]
             nats += float(self._loss(model, rows, ids, total))
-        return {"loss": sum(self.ranks.gather(nats)), "held-out answer tokens": total}
+        return {
+            "loss": sum(self.ranks.gather(nats)),
+            "held-out answer tokens": total,
+            "bits_per_byte": bits_per_byte(
+                model,
+                self.held_out_text,
+                self.text.bytes_per_token,
+                self.hardware,
+                num_rows=self.config.validation_rows,
+                rows_per_batch=16,
+                ranks=self.ranks,
+            ),
+        }

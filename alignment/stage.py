@@ -24,7 +24,7 @@ from evaluation.tasks.family import SPLITS, Split
 from training import checkpoint, launch, loop, progress, tracking
 from training.charts import curves_chart
 from training.checkpoint import Checkpoint
-from training.job import run_folder
+from training.job import Text, run_folder
 from training.loop import TrainResult
 from training.models.variants import ModelConfig
 from training.tokenizer.bpe import Tokenizer
@@ -140,8 +140,12 @@ class Stage:
             num_steps=num_steps,
             rows_per_step=settings.rows_per_step,
             row_length=settings.row_length,
+            replay_rows=settings.replay_rows,
+            replay_weight=settings.replay_weight,
+            validation_rows=settings.validation_rows,
         )
-        return FineTuning.of(config, self.parent.path, conversations, held_out)
+        text = Text.of(self.workspace, self.inputs, self.model)
+        return FineTuning.of(config, self.parent.path, conversations, held_out, text)
 
     def control(self, num_steps: int) -> FineTuning | None:
         """More of the same fine-tuning, in another order of rows; None where none is asked for."""

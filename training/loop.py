@@ -157,20 +157,19 @@ class _Step:
     def __init__(self, hardware: Hardware) -> None:
         self.device = hardware.device
         self.loss = torch.zeros((), device=self.device)
-        self.tokens, self.flops, self.num_parts = 0, 0.0, 0
-        self.metrics: dict[str, float] = {}
+        self.tokens, self.flops = 0, 0.0
+        self.metrics: dict[str, list[float]] = {}
 
     def add(self, part: Part) -> None:
         self.loss += part.loss.detach()
         self.tokens += part.tokens
         self.flops += part.flops
-        self.num_parts += 1
         for name, value in part.metrics.items():
-            self.metrics[name] = self.metrics.get(name, 0.0) + value
+            self.metrics.setdefault(name, []).append(value)
 
     def means(self) -> Tensor:
-        """Loss, tokens, FLOPs and the mean over parts of every metric, by name: to be averaged."""
-        means = [self.metrics[name] / self.num_parts for name in sorted(self.metrics)]
+        """Loss, tokens, FLOPs, and the mean of every metric over the parts that have it."""
+        means = [sum(values) / len(values) for _, values in sorted(self.metrics.items())]
         numbers = torch.tensor([self.tokens, self.flops, *means], dtype=torch.float64)
         return torch.cat((self.loss.double()[None], numbers.to(self.device)))
 

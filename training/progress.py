@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 SAY_SECONDS = 5.0  # between two lines for a person
-METRICS_SECONDS = 2.0  # between two lines of a short run
+METRICS_SECONDS = 0.25  # between two lines of a short run: a phase of 5 s still has a curve
 COMMON = (  # what every line has; more is an objective's own
     *("step", "num_steps", "loss", "rate", "tokens", "tokens_per_second"),
     *("flops_per_second", "mfu", "seconds", "eta_seconds"),

@@ -15,12 +15,12 @@ STEPS = (
     Step(
         key="sft_model",
         group="alignment",
-        inputs=("base_model", "instructions", "tokenizer"),
+        inputs=("base_model", "instructions", "tokens", "tokenizer"),
         build="alignment.run:sft_model",
         section=lambda recipe: recipe.alignment.sft_model,
         kinds=("ray", "pytorch", "mlflow"),
         says="The base model, fine-tuned to say the demonstrations.",
-        tells=("loss", "steps", "GFLOP/s"),
+        tells=("loss", "bits_per_byte", "GFLOP/s"),
     ),
     Step(
         key="preferences",
@@ -35,7 +35,7 @@ STEPS = (
     Step(
         key="dpo_model",
         group="alignment",
-        inputs=("sft_model", "preferences", "instructions", "tokenizer"),
+        inputs=("sft_model", "preferences", "instructions", "tokens", "tokenizer"),
         build="alignment.run:dpo_model",
         section=lambda recipe: recipe.alignment.dpo_model,
         kinds=("ray", "pytorch", "mlflow"),
@@ -55,7 +55,7 @@ STEPS = (
     Step(
         key="chat_model",
         group="alignment",
-        inputs=("dpo_model", "instructions", "tokenizer"),
+        inputs=("dpo_model", "instructions", "tokens", "tokenizer"),
         build="alignment.run:chat_model",
         section=lambda recipe: recipe.alignment.chat_model,
         kinds=("ray", "pytorch", "mlflow"),

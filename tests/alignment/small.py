@@ -5,11 +5,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import torch
 
 from alignment.conversations import pad
 from training import checkpoint
 from training.hardware import probe
+from training.job import Text
 from training.models.language_model import LanguageModel, build
 from training.models.variants import TransformerConfig
 from training.schedule import OptimizerConfig
@@ -59,6 +62,19 @@ def save_model(folder: Path, seed: int = 0, model: LanguageModel | None = None) 
         "numbers": {"loss": 1.0},
     }
     return checkpoint.save(folder, 1, {"weights": weights}, manifest).path
+
+
+def save_text(folder: Path) -> Text:
+    """Rows of text to train on and to validate on, as the table of tokens holds them."""
+    folder.mkdir(parents=True, exist_ok=True)
+    random = np.random.default_rng(0)
+    files = []
+    for split in ("train", "validation"):
+        rows = random.integers(97, 103, (12, MODEL.context_length + 1), dtype=np.uint16)
+        files.append(str(folder / f"{split}.parquet"))
+        table = pa.table({"row_id": range(12), "tokens": [row.tobytes() for row in rows]})
+        pq.write_table(table, files[-1])
+    return Text(train=files[:1], validation=files[1:], bytes_per_token=tokenizer().bytes_per_token)
 
 
 def said(prompt: str, answer: str) -> Rendered:

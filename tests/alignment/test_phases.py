@@ -30,6 +30,7 @@ from tests.alignment.small import (
     padded,
     said,
     save_model,
+    save_text,
     save_tokenizer,
     tokenizer,
 )
@@ -55,9 +56,13 @@ def tuning(parent: Path, **changes: Any) -> FineTuning:
         "num_steps": 60,
         "rows_per_step": 2,
         "row_length": 64,
+        "replay_rows": 0,
+        "replay_weight": 0.5,
+        "validation_rows": 12,
     }
     config = FineTuneConfig(**(settings | changes))
-    return FineTuning.of(config, parent, DEMONSTRATIONS, DEMONSTRATIONS[:2])
+    text = save_text(parent.parent / "text")
+    return FineTuning.of(config, parent, DEMONSTRATIONS, DEMONSTRATIONS[:2], text)
 
 
 def preferring(parent: Path, **changes: Any) -> Preferring:
@@ -189,6 +194,24 @@ def test_the_loss_of_two_ranks_is_the_token_mean_of_their_rows(base: Path) -> No
         (own,) = ranked.parts(model, 0)
         of_ranks.append(own.loss.detach())
     torch.testing.assert_close(torch.stack(of_ranks).mean(), part.loss.detach())
+
+
+def test_replayed_text_is_a_part_of_its_own_with_its_weight(base: Path) -> None:
+    objective = tuning(base, replay_rows=4)
+    model = objective.begin(CPU, DataParallel())
+    answers, text = objective.parts(model, 0)
+    assert set(answers.metrics) == {"answer_nats"} and set(text.metrics) == {"text_nats"}
+    assert float(text.loss.detach()) == pytest.approx(0.5 * text.metrics["text_nats"])
+    assert text.tokens == 4 * 64
+    assert answers.flops + text.flops == pytest.approx(objective.flops_per_step, rel=0.01)
+
+
+def test_replay_keeps_what_the_model_knew_of_text(base: Path, tmp_path: Path) -> None:
+    bits = {
+        rows: train(tuning(base, replay_rows=rows), tmp_path / str(rows)).numbers["bits_per_byte"]
+        for rows in (0, 4)
+    }
+    assert bits[4] < 0.7 * bits[0]
 
 
 def test_dpo_starts_at_log_two_and_tells_held_out_pairs_apart(

@@ -2,7 +2,7 @@
 
 Prompts of any lengths share a batch: equal prompts are read once and their state is copied, and
 sequences that ended leave the batch a few at a time. What a sequence draws depends on the seed and
-its place among the prompts alone, not on its neighbours.
+its place among the prompts alone, or on a seed of its own, not on its neighbours.
 """
 
 from collections import defaultdict
@@ -69,10 +69,13 @@ def generate_batch(
     top_p: float | None = None,
     seed: int = 0,
     stop_ids: Collection[int] = (),
+    seeds: Sequence[int] | None = None,
 ) -> list[Completion]:
     """One continuation of each of ``prompts``, in their order; settings as in ``stream``."""
     drawn: list[list[Sampled]] = [[] for _ in prompts]
-    for token in stream(model, prompts, max_new_tokens, temperature, top_k, top_p, seed, stop_ids):
+    for token in stream(
+        model, prompts, max_new_tokens, temperature, top_k, top_p, seed, stop_ids, seeds
+    ):
         drawn[token.sequence].append(token)
     return [
         Completion(
@@ -93,6 +96,7 @@ def stream(
     top_p: float | None = None,
     seed: int = 0,
     stop_ids: Collection[int] = (),
+    seeds: Sequence[int] | None = None,
 ) -> Iterator[Sampled]:
     """Draw the tokens that follow ``prompts``, one of every live sequence in turn.
 
@@ -100,11 +104,14 @@ def stream(
     likeliest tokens, ``top_p`` then the fewest whose probability reaches it (Holtzman et al. 2020,
     arXiv:1904.09751). A sequence ends with a token of ``stop_ids``, after ``max_new_tokens``, or
     where the context is full. Runs in the caller's autocast.
+    ``seeds`` gives each sequence a number of its own, in place of its place among the prompts: it
+    then draws the same whatever shares the call.
     Refuses settings out of range, and a prompt that is empty or leaves no room in the context.
     """
-    _check(model, prompts, max_new_tokens, temperature, top_k, top_p)
+    _check(model, prompts, max_new_tokens, temperature, top_k, top_p, seeds)
+    numbers = range(len(prompts)) if seeds is None else seeds
     draws = np.stack(
-        [np.random.default_rng((seed, row)).random(max_new_tokens) for row in range(len(prompts))]
+        [np.random.default_rng((seed, number)).random(max_new_tokens) for number in numbers]
     )
     budgets = [min(max_new_tokens, model.config.context_length - len(prompt)) for prompt in prompts]
     room = max(len(prompt) + new for prompt, new in zip(prompts, budgets, strict=True))
@@ -230,9 +237,12 @@ def _check(
     temperature: float,
     top_k: int | None,
     top_p: float | None,
+    seeds: Sequence[int] | None,
 ) -> None:
     if not prompts:
         raise Refusal("prompts must be at least one, got none")
+    if seeds is not None and len(seeds) != len(prompts):
+        raise Refusal(f"seeds must be one for each of {len(prompts)} prompts, got {len(seeds)}")
     context = model.config.context_length
     for prompt in prompts:
         if not 0 < len(prompt) < context:
