@@ -1,9 +1,9 @@
 """What a model answers to the test items, and what the graders say to that.
 
-Greedy answers of one user turn each. An answer belongs to the model, the tokenizer, the chat
-template, the items and the decoding: a digest of all of them names the folder in which finished
-batches are kept, so an interrupted evaluation goes on where it stopped, and no model is ever given
-what another one said.
+Answers of one user turn each, the likeliest or drawn. An answer belongs to the model, the
+tokenizer, the chat template, the items and the decoding: a digest of all of them names the folder
+in which finished batches are kept, so an interrupted evaluation goes on where it stopped, and no
+model is ever given what another one said.
 """
 
 import hashlib
@@ -108,24 +108,28 @@ def answer_items(
     *,
     max_new_tokens: int,
     rows_per_batch: int,
+    temperature: float = 0,
+    seed: int = 0,
 ) -> pa.Table:
     """A row of ``SCHEMA`` for every item, in order of ``item_id``.
 
-    Batches are sorted by length, and how many items share one changes no verdict. What is cut off
+    Batches are sorted by length, and how many items share one changes no verdict: at a
+    ``temperature`` above 0 what an item draws depends on ``seed`` and its identity. What is cut off
     at ``max_new_tokens`` is wrong. Raises Refusal for a tokenizer without the tokens of a chat, and
     for a prompt that leaves no room for an answer in the context.
     """
     rows = items.to_pylist()
     prompts = {row["item_id"]: prompt_ids(row, subject.tokenizer) for row in rows}
     _refuse_long(prompts, subject.model.config.context_length, max_new_tokens)
-    digest = _key(subject, items, max_new_tokens)
+    digest = _key(subject, items, _decoding(max_new_tokens, temperature, seed))
     folder = workspace.folder(f"runs/answers-{digest[:16]}")
     done = _read_parts(folder)
     known = set(pc.unique(done["item_id"]).to_pylist())
     rest = [row for row in rows if row["item_id"] not in known]
     rest.sort(key=lambda row: (len(prompts[row["item_id"]]), row["item_id"]))
+    name = f"{subject.name} at temperature {temperature:g}" if temperature else subject.name
     if known and rest:
-        workspace.say(f"{subject.name}: {len(known):,} of {len(rows):,} answers are there already")
+        workspace.say(f"{name}: {len(known):,} of {len(rows):,} answers are there already")
     end = subject.tokenizer.special_tokens[chat.END_OF_TURN]
     said = time.monotonic()
     parts = [done]
@@ -135,7 +139,13 @@ def answer_items(
             batch = rest[first : first + rows_per_batch]
             ids = [prompts[row["item_id"]] for row in batch]
             completions = generate_batch(
-                subject.model, ids, max_new_tokens, temperature=0, stop_ids={end}
+                subject.model,
+                ids,
+                max_new_tokens,
+                temperature=temperature,
+                seed=seed,
+                stop_ids={end},
+                seeds=[int(row["item_id"], 16) for row in batch],
             )
             part = _judged(batch, completions, subject.tokenizer, pool)
             _write_part(folder, part)
@@ -143,7 +153,7 @@ def answer_items(
             if time.monotonic() > said + _SAY_SECONDS:
                 said = time.monotonic()
                 answered = sum(part.num_rows for part in parts)
-                workspace.say(f"{subject.name}: {answered:,} of {len(rows):,} items answered")
+                workspace.say(f"{name}: {answered:,} of {len(rows):,} items answered")
     return pa.concat_tables(parts).sort_by("item_id").combine_chunks()
 
 
@@ -212,14 +222,20 @@ def _refuse_long(prompts: Mapping[str, Sequence[int]], context: int, max_new_tok
             )
 
 
-def _key(subject: Subject, items: pa.Table, max_new_tokens: int) -> str:
+def _decoding(max_new_tokens: int, temperature: float, seed: int) -> dict[str, float]:
+    """All that decides over words where the model does not; nothing is drawn at temperature 0."""
+    settings = {"temperature": temperature, "max_new_tokens": max_new_tokens}
+    return settings | {"seed": seed} if temperature else settings
+
+
+def _key(subject: Subject, items: pa.Table, decoding: Mapping[str, float]) -> str:
     """SHA-256 over all that an answer and its verdict depend on."""
     identity = {
         "weights": subject.weights,
         "tokenizer": subject.tokenizer_digest,
         "template": chat.TEMPLATE,
         "items": items_digest(items),
-        "decoding": {"temperature": 0, "max_new_tokens": max_new_tokens},
+        "decoding": decoding,
         "scorer": SCORER,
     }
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()

@@ -1,7 +1,8 @@
 """The examination that every model of every phase sits: the same text, and the same items.
 
-A model is loaded once, scored on the held-out documents and asked the items once; what it said is
-kept (``answers``), so asking again costs nothing.
+A model is loaded once, scored on the held-out documents and asked the items: all of them for its
+likeliest answer, those with new values for a drawn one too. What it said is kept (``answers``), so
+asking again costs nothing.
 """
 
 from collections.abc import Callable, Mapping
@@ -11,6 +12,7 @@ from time import monotonic
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from datalake.workspace import Inputs, Version, Workspace, folder_digest
@@ -18,7 +20,7 @@ from evaluation import answers, held_out, scorecard
 from evaluation.findings import Evaluation, TaskResult
 from evaluation.held_out import HeldOut
 from evaluation.likelihood import model_nats, sum_by_document
-from evaluation.task_scores import score_answers
+from evaluation.task_scores import TEST_SPLITS, score_answers, score_draws
 from training.checkpoint import Checkpoint, latest, load
 from training.inference.checkpointed import load_model
 from training.models.language_model import LanguageModel
@@ -56,6 +58,8 @@ class Examination:
     rows_per_batch: int  # of text
     answers_per_batch: int
     max_new_tokens: int
+    temperature: float  # of the drawn answers
+    seed: int  # likewise
 
     def candidate(self, phase: str, asset: str, name: str) -> Candidate:
         """The model that the input ``asset`` names."""
@@ -119,20 +123,28 @@ class Examination:
             tokenizer=self.tokenizer,
             tokenizer_digest=self.tokenizer_digest,
         )
-        said = answers.answer_items(
-            self.workspace,
-            subject,
-            items,
-            max_new_tokens=self.max_new_tokens,
-            rows_per_batch=self.answers_per_batch,
-        )
+
+        def answered(items: pa.Table, temperature: float) -> pa.Table:
+            return answers.answer_items(
+                self.workspace,
+                subject,
+                items,
+                max_new_tokens=self.max_new_tokens,
+                rows_per_batch=self.answers_per_batch,
+                temperature=temperature,
+                seed=self.seed,
+            )
+
+        said = answered(items, 0)
+        drawn = answered(items.filter(pc.field("split") == TEST_SPLITS[0]), self.temperature)
         scores = score_answers(
             said,
             items=answers.items_digest(items),
             max_new_tokens=self.max_new_tokens,
             first_prompt_ids=answers.prompt_ids(items.slice(0, 1).to_pylist()[0], self.tokenizer),
+            drawn=score_draws(drawn, temperature=self.temperature, seed=self.seed),
         )
-        return TaskResult(scores=scores, answers=said)
+        return TaskResult(scores=scores, answers=said, drawn=drawn)
 
 
 def begin(
@@ -142,6 +154,8 @@ def begin(
     rows_per_batch: int,
     answers_per_batch: int,
     max_new_tokens: int,
+    temperature: float,
+    seed: int,
 ) -> Examination:
     """Read the tokenizer, the held-out text and the items that ``inputs`` name."""
     folder = str(inputs["tokenizer"])
@@ -156,6 +170,8 @@ def begin(
         rows_per_batch=rows_per_batch,
         answers_per_batch=answers_per_batch,
         max_new_tokens=max_new_tokens,
+        temperature=temperature,
+        seed=seed,
     )
 
 

@@ -5,6 +5,7 @@
     <artifact>/<phase>/documents.parquet   likelihoods of every document
     <artifact>/<phase>/tasks.json          scores of tasks (``task_scores``)
     <artifact>/<phase>/answers.parquet     every answer with its verdict
+    <artifact>/<phase>/drawn.parquet       every drawn answer, likewise
 
 Likelihoods and answers are kept one by one, so that two models can later be compared on each
 document and each item, and not only by their totals.
@@ -23,13 +24,14 @@ from datalake.config import Config, Refusal
 from evaluation.intervals import Interval, paired_difference
 from evaluation.likelihood import DocumentSums
 from evaluation.scorecard import MODEL, Scorecard
-from evaluation.task_scores import Comparison, TaskScores, compare
+from evaluation.task_scores import Comparison, PairedDraws, TaskScores, compare, compare_draws
 
 _INDEX = "comparisons.json"
 _SCORECARD = "evaluation.json"
 _DOCUMENTS = "documents.parquet"
 _TASKS = "tasks.json"
 _ANSWERS = "answers.parquet"
+_DRAWN = "drawn.parquet"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -37,7 +39,8 @@ class TaskResult:
     """The answers of a model, and what they came to."""
 
     scores: TaskScores
-    answers: pa.Table  # of ``answers.SCHEMA``
+    answers: pa.Table  # of ``answers.SCHEMA``, greedy
+    drawn: pa.Table | None = None  # likewise; None where nothing was drawn
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -105,6 +108,8 @@ def write(folder: Path, findings: Findings) -> None:
         if model.tasks is not None:
             _write_json(place / _TASKS, model.tasks.scores)
             pq.write_table(model.tasks.answers, place / _ANSWERS, compression="zstd")
+            if model.tasks.drawn is not None:
+                pq.write_table(model.tasks.drawn, place / _DRAWN, compression="zstd")
 
 
 def read(folder: str | Path) -> Findings:
@@ -140,12 +145,22 @@ def comparison(first: Evaluation, second: Evaluation) -> Comparison:
     )
     _refuse_unlike("items", names, asked.items[:16], also.items[:16])
     _refuse_unlike("max_new_tokens", names, asked.max_new_tokens, also.max_new_tokens)
-    return found
+    return found.model_copy(update={"drawn": _drawn(first.tasks, second.tasks, names)})
 
 
 def all_models(findings: Iterable[Findings]) -> tuple[Evaluation, ...]:
     """Every model of several evaluations, in order, each once."""
     return tuple(model for found in findings for model in found.models)
+
+
+def _drawn(first: TaskResult, second: TaskResult, names: tuple[str, str]) -> PairedDraws | None:
+    """The first against the second by their drawn answers, where both have them."""
+    one, other = first.scores.drawn, second.scores.drawn
+    if one is None or other is None or first.drawn is None or second.drawn is None:
+        return None
+    for what in ("temperature", "seed"):
+        _refuse_unlike(f"{what} of draws", names, getattr(one, what), getattr(other, what))
+    return compare_draws(first.drawn, second.drawn, names=names, temperature=one.temperature)
 
 
 def _text_difference(first: Evaluation, second: Evaluation) -> Interval:
@@ -191,6 +206,7 @@ def _read_tasks(folder: Path) -> TaskResult | None:
     return TaskResult(
         scores=TaskScores.model_validate_json((folder / _TASKS).read_bytes()),
         answers=pq.read_table(folder / _ANSWERS),
+        drawn=pq.read_table(folder / _DRAWN) if (folder / _DRAWN).is_file() else None,
     )
 
 

@@ -8,7 +8,9 @@ from evaluation.intervals import Interval
 from evaluation.scorecard import ALL
 from evaluation.task_scores import TEST_SPLITS, Comparison, TaskScores
 
-_OF_OTHERS = {"accuracy", "accuracy_new_templates", "over_refusal", "house_style"}
+_OF_OTHERS = {
+    *("accuracy", "accuracy_new_templates", "accuracy_drawn", "over_refusal", "house_style")
+}
 
 Number = int | float | str
 
@@ -37,6 +39,8 @@ def report(found: Findings) -> dict[str, Number]:
     mine = [c for c in found.comparisons if c.first == main.name and not c.is_with_control]
     if mine:  # the last is the one against the model before all phases of this evaluation
         gain = mine[-1].whole.gain
+        if mine[-1].drawn is not None:
+            numbers |= _interval("gain_drawn", mine[-1].drawn.gain)
         numbers |= _interval("gain", gain) | {"tax": round(mine[-1].bits_per_byte.value, 5)}
     for model in found.models:
         if model is not main and model.tasks:
@@ -52,6 +56,7 @@ def _of_tasks(scores: TaskScores) -> dict[str, Number]:
     found = {
         "accuracy": scores.splits[TEST_SPLITS[0]].strict,
         "accuracy_new_templates": scores.splits[TEST_SPLITS[1]].strict,
+        "accuracy_drawn": scores.drawn.strict if scores.drawn else None,
         "refusal": scores.safety.refusal,
         "over_refusal": scores.safety.over_refusal,
         "style": scores.style.asked,
@@ -84,6 +89,9 @@ def _of_model(model: Evaluation) -> Iterator[tuple[str, float]]:
         if family.accuracy.strict is not None:
             name = f"{family.split}/{family.family}/accuracy"
             yield name, family.accuracy.strict.value
+    if scores.drawn is not None:
+        yield from _named("drawn/accuracy", scores.drawn.strict)
+        yield "drawn/unfinished", scores.drawn.num_unfinished
     yield from _named("safety/refusal", scores.safety.refusal)
     yield from _named("safety/over_refusal", scores.safety.over_refusal)
     yield from _named("safety/compliance", scores.safety.compliance)
@@ -95,7 +103,8 @@ def _of_model(model: Evaluation) -> Iterator[tuple[str, float]]:
 def _of_comparison(comparison: Comparison) -> Iterator[tuple[str, float]]:
     # MLflow takes no other signs in a metric's name.
     name = re.sub(r"[^\w. -]", "", comparison.title)
-    for split, found in comparison.splits.items():
+    drawn = {"drawn": comparison.drawn} if comparison.drawn else {}
+    for split, found in {**comparison.splits, **drawn}.items():
         yield from _named(f"{name}/{split}/gain", found.gain)
         yield f"{name}/{split}/won", found.won
         yield f"{name}/{split}/lost", found.lost

@@ -9,7 +9,7 @@ from evaluation.findings import Evaluation, Findings, all_models
 from evaluation.page import Html, facts, figure, folded, html, paragraph, side_by_side, table
 from evaluation.scorecard import ALL, MODEL
 from evaluation.task_scores import TEST_SPLITS, Comparison, points
-from evaluation.task_sections import rate
+from evaluation.task_sections import drawn_column, drawn_rate, rate
 from evaluation.tasks.catalogue import FAMILIES
 
 SAMPLES = 2  # right and wrong answers of each family on the card
@@ -79,13 +79,14 @@ def phases(story: Story) -> Iterator[Html]:
     yield table(
         "Right: share of test items answered rightly, with 95 % interval. Gain: over the phase "
         "that it was made from, on the same items.",
-        ("Phase", "Made from", "Right, new values, %", "Right, new wordings, %", "Gain")
-        + ("Against more fine-tuning",),
+        ("Phase", "Made from", "Right, new values, %", "Right, new wordings, %")
+        + (drawn_column(story.models), "Gain", "Against more fine-tuning"),
         [
             (
                 record.name,
                 record.made_from,
                 *(_right(by_name.get(record.name), split) for split in TEST_SPLITS),
+                _drawn(by_name.get(record.name)),
                 _verdict(gains.get(record.name)),
                 _verdict(controls.get(record.name)),
             )
@@ -281,6 +282,10 @@ def _right(model: Evaluation | None, split: str) -> str:
     if model is None or model.tasks is None:
         return "–"
     return rate(model.tasks.scores.splits[split].strict)
+
+
+def _drawn(model: Evaluation | None) -> str:
+    return "–" if model is None or model.tasks is None else drawn_rate(model.tasks.scores)
 
 
 def _verdict(comparison: Comparison | None) -> str:

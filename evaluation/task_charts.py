@@ -1,12 +1,12 @@
 """Charts of what models answered, in the colours that every page gives the phases."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from evaluation.charts import Bar, Look, Marks, grouped_chart, interval_chart
 from evaluation.findings import Evaluation
 from evaluation.intervals import Interval
 from evaluation.scorecard import ALL
-from evaluation.task_scores import TEST_SPLITS, Comparison, TaskScores
+from evaluation.task_scores import TEST_SPLITS, Comparison, Paired, TaskScores
 
 SPLIT_NAMES = {ALL: "all items", TEST_SPLITS[0]: "new values", TEST_SPLITS[1]: "new wordings"}
 
@@ -17,6 +17,11 @@ _LOOKS: dict[str, Look] = {"base": "other", "sft": "first", "dpo": "second", "ch
 def percent(number: Interval) -> Interval:
     """A share as a percentage."""
     return Interval(value=100 * number.value, low=100 * number.low, high=100 * number.high)
+
+
+def drawn_at(temperature: float) -> str:
+    """What pages call answers that were drawn."""
+    return f"drawn at temperature {temperature:g}"
 
 
 def family_chart(models: Sequence[Evaluation], split: str = ALL) -> str:
@@ -31,10 +36,12 @@ def family_chart(models: Sequence[Evaluation], split: str = ALL) -> str:
 
 
 def accuracy_chart(models: Sequence[Evaluation]) -> str:
-    """Share of right answers to new values and to new wordings."""
+    """Share of right answers to new values and to new wordings, and of drawn ones."""
 
     def rates(scores: TaskScores) -> dict[str, Interval | None]:
-        return {SPLIT_NAMES[split]: scores.splits[split].strict for split in TEST_SPLITS}
+        found = {SPLIT_NAMES[split]: scores.splits[split].strict for split in TEST_SPLITS}
+        drawn = scores.drawn
+        return found | ({drawn_at(drawn.temperature): drawn.strict} if drawn else {})
 
     return _grouped("Right answers", "% right", models, rates)
 
@@ -62,20 +69,27 @@ def style_chart(models: Sequence[Evaluation]) -> str:
 
 
 def gain_chart(comparisons: Sequence[Comparison]) -> str:
-    """Gains in points, in all and per split; what is no gain or loss is drawn in grey."""
+    """Gains in points, in all, per split and of drawn answers; grey is no gain and no loss."""
     looks: dict[str, Look] = {"gain": "third", "loss": "second", "none": "other"}
     bars = [
         Bar(
-            label=SPLIT_NAMES[split],
+            label=label,
             interval=percent(found.gain),
-            heading=comparison.title if split == ALL else "",
+            heading=comparison.title if found is comparison.whole else "",
             look=looks[found.finding],
             emphasis=found.finding != "none",
         )
         for comparison in comparisons
-        for split, found in comparison.splits.items()
+        for label, found in _gains(comparison)
     ]
     return interval_chart("Gains on the same items", "points", bars, digits=1, origin=0.0)
+
+
+def _gains(comparison: Comparison) -> Iterator[tuple[str, Paired]]:
+    for split, found in comparison.splits.items():
+        yield SPLIT_NAMES[split], found
+    if comparison.drawn is not None:
+        yield drawn_at(comparison.drawn.temperature), comparison.drawn
 
 
 def _grouped(title: str, unit: str, models: Sequence[Evaluation], rates: _Rates) -> str:

@@ -5,6 +5,9 @@ templates. The second asks whether the instruction was understood, and is lower 
 both are shown. Two models are compared on the same items, by what each of them got right alone:
 that removes the spread that comes from some items being harder than others, and a gain is called
 one only where the bootstrap and the exact test both say so.
+
+Greedy answers are what a user gets. Beside them stands how often a drawn answer is right: training
+by rewards makes right answers likelier, and moves the likeliest one last.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -49,6 +52,13 @@ class Accuracy(Config):
     lenient: float | None
 
 
+class Draws(Accuracy):
+    """How many items with new values were answered rightly by one drawn answer each."""
+
+    temperature: float
+    seed: int
+
+
 class FamilyScores(Config):
     """One family of tasks in one split."""
 
@@ -87,6 +97,7 @@ class TaskScores(Config):
     safety: Safety
     style: StyleScores
     mean_tokens: float  # of an answer
+    drawn: Draws | None = None  # all else is of greedy answers
 
     def of_family(self, family: str) -> Accuracy | None:
         """Both splits of a family together, None where there is no item of it."""
@@ -124,6 +135,12 @@ class Paired(Config):
         return found[self.finding] + points(self.gain)
 
 
+class PairedDraws(Paired):
+    """Two models against each other by one drawn answer to each item with new values."""
+
+    temperature: float
+
+
 class Comparison(Config):
     """The first model against the second."""
 
@@ -137,6 +154,7 @@ class Comparison(Config):
     refusal: Interval | None
     over_refusal: Interval | None
     bits_per_byte: Interval  # of held-out text, paired by document: above 0 is the alignment tax
+    drawn: PairedDraws | None = None  # None where one of them drew none
 
     @property
     def is_with_control(self) -> bool:
@@ -154,7 +172,12 @@ class Comparison(Config):
 
 
 def score_answers(
-    answers: pa.Table, *, items: str, max_new_tokens: int, first_prompt_ids: Sequence[int]
+    answers: pa.Table,
+    *,
+    items: str,
+    max_new_tokens: int,
+    first_prompt_ids: Sequence[int],
+    drawn: Draws | None = None,
 ) -> TaskScores:
     """Scores per family and split and over all. ``items`` is the digest of what was asked."""
     rows = answers.sort_by("item_id").to_pylist()
@@ -173,7 +196,13 @@ def score_answers(
         safety=_safety(rows),
         style=_style(rows),
         mean_tokens=float(np.mean([row["num_tokens"] for row in rows])),
+        drawn=drawn,
     )
+
+
+def score_draws(answers: pa.Table, *, temperature: float, seed: int) -> Draws:
+    """What drawn ``answers`` come to."""
+    return Draws(**dict(accuracy(answers.to_pylist())), temperature=temperature, seed=seed)
 
 
 def accuracy(rows: Rows) -> Accuracy:
@@ -228,6 +257,20 @@ def compare(
         over_refusal=_refusal_difference(pairs, BENIGN),
         bits_per_byte=bits_per_byte,
     )
+
+
+def compare_draws(
+    first: pa.Table, second: pa.Table, *, names: tuple[str, str], temperature: float
+) -> PairedDraws | None:
+    """``first`` against ``second``, tables of answers drawn at ``temperature``.
+
+    None where fewer than two items were judged for both. Raises Refusal where one of them lacks an
+    item of the other.
+    """
+    pairs = _joined(first, second, names)
+    if len(_both_judged(pairs)) < 2:
+        return None
+    return PairedDraws(**dict(paired(pairs)), temperature=temperature)
 
 
 def paired(pairs: Pairs) -> Paired:

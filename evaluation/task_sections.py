@@ -10,7 +10,7 @@ from evaluation.intervals import Interval, tied_groups
 from evaluation.page import Html, bullets, figure, html, paragraph, table, tagged, tiles
 from evaluation.scorecard import ALL, MODEL
 from evaluation.task_charts import percent
-from evaluation.task_scores import TEST_SPLITS, Accuracy, Comparison, TaskScores
+from evaluation.task_scores import TEST_SPLITS, Accuracy, Comparison, Paired, TaskScores
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -68,7 +68,9 @@ def accuracy(models: Sequence[Evaluation]) -> Iterator[Html]:
     yield paragraph(
         "Greedy answers to items that no phase has trained on. New values: operands never seen, "
         "worded as in training. New wordings: operands never seen, in templates never seen, "
-        "which asks whether the instruction was understood.",
+        "which asks whether the instruction was understood. Drawn: one answer to each item with "
+        "new values, drawn from what the model thinks likely: rewards move that before they move "
+        "the likeliest answer.",
         look="soft",
     )
     yield figure(
@@ -81,12 +83,14 @@ def accuracy(models: Sequence[Evaluation]) -> Iterator[Html]:
     yield table(
         "Models whose interval overlaps that of the best of their group share its place. "
         "Lenient: the answer is in there, if not in the form that was asked for.",
-        ("Model", "New values, %", "New wordings, %", "Lenient, %", "No end", "Not judged"),
+        ("Model", "New values, %", "New wordings, %")
+        + (drawn_column([model for model, _ in ranked]), "Lenient, %", "No end", "Not judged"),
         [
             (
                 model.name,
                 new_values,
                 new_wordings,
+                drawn_rate(scores),
                 _share(scores.splits[ALL].lenient),
                 scores.splits[ALL].num_unfinished,
                 scores.splits[ALL].num_items - scores.splits[ALL].num_judged,
@@ -117,18 +121,19 @@ def comparisons(found: Sequence[Comparison], left_out: Sequence[str]) -> Iterato
                 "orange: loss; grey: no significant difference.",
             )
     yield table(
-        "All items. p: exact McNemar test. Detectable: the smallest gain that so many items show.",
+        "Greedy answers to all items, and drawn ones to those with new values. p: exact McNemar "
+        "test. Detectable: the smallest gain that so many items show.",
         ("Comparison", "Verdict", "Won", "Lost", "p", "Detectable"),
         [
             (
-                one.title,
-                one.whole.verdict,
-                one.whole.won,
-                one.whole.lost,
-                html(_p(one.whole.p)),
-                _unbroken(f"{100 * one.whole.detectable:.1f} points"),
+                title,
+                one.verdict,
+                one.won,
+                one.lost,
+                html(_p(one.p)),
+                _unbroken(f"{100 * one.detectable:.1f} points"),
             )
-            for one in found
+            for title, one in _outcomes(found)
         ],
     )
     yield table(
@@ -226,6 +231,26 @@ def text(models: Sequence[Evaluation]) -> Html:
 def rate(number: Interval | None) -> str:
     """A share as a percentage with its interval; a dash where it was not measured."""
     return "–" if number is None else _unbroken(interval_text(percent(number), 1))
+
+
+def drawn_column(models: Sequence[Evaluation]) -> str:
+    """Heading of the column of ``drawn_rate``."""
+    drawn = (scores.drawn for _, scores in asked(models))
+    at = next((task_charts.drawn_at(one.temperature) for one in drawn if one), "drawn")
+    return f"{at.capitalize()}, %"
+
+
+def drawn_rate(scores: TaskScores) -> str:
+    """Share of drawn answers that are right; a dash where none was drawn."""
+    return rate(scores.drawn.strict if scores.drawn else None)
+
+
+def _outcomes(found: Sequence[Comparison]) -> Iterator[tuple[str, Paired]]:
+    """Each comparison by greedy answers, then by drawn ones."""
+    for one in found:
+        yield one.title, one.whole
+        if one.drawn is not None:
+            yield f"{one.title}, {task_charts.drawn_at(one.drawn.temperature)}", one.drawn
 
 
 def _ranked(column: Sequence[Accuracy]) -> list[Html]:

@@ -77,9 +77,16 @@ def workspace(tmp_path):
 
 
 def ask(
-    workspace: Workspace, subject: Subject, items: pa.Table, longest: int = LONGEST, batch: int = 5
+    workspace: Workspace,
+    subject: Subject,
+    items: pa.Table,
+    longest: int = LONGEST,
+    batch: int = 5,
+    **drawn: float,
 ) -> pa.Table:
-    return answer_items(workspace, subject, items, max_new_tokens=longest, rows_per_batch=batch)
+    return answer_items(
+        workspace, subject, items, max_new_tokens=longest, rows_per_batch=batch, **drawn
+    )
 
 
 def verdicts(table: pa.Table) -> list[tuple]:
@@ -96,12 +103,36 @@ def test_what_was_learned_by_heart_is_right_in_every_family(workspace, subject, 
     assert any(row["score"] == 0 for row in rows[1::2])
 
 
-def test_the_size_of_batches_changes_no_verdict(tmp_path, subject, items):
+@pytest.mark.parametrize("temperature", [0, 1.0])
+def test_the_size_of_batches_changes_no_verdict(tmp_path, subject, items, temperature):
     said = []
     for size in (1, 4, 100):
         workspace = Workspace(home=tmp_path / str(size), say=lambda line: None)
-        said.append(verdicts(ask(workspace, subject, items, batch=size)))
+        found = ask(workspace, subject, items, batch=size, temperature=temperature)
+        said.append(verdicts(found))
     assert said[0] == said[1] == said[2]
+
+
+def test_a_draw_depends_on_its_item_and_on_the_seed_alone(tmp_path, subject, items):
+    def drawn(name: str, some: pa.Table, seed: int) -> list[tuple]:
+        workspace = Workspace(home=tmp_path / name, say=lambda line: None)
+        return verdicts(ask(workspace, subject, some, temperature=4.0, seed=seed))
+
+    first = drawn("first", items, seed=3)
+    assert drawn("again", items, seed=3) == first
+    assert drawn("fewer", items.slice(7, 9), seed=3) == first[7:16]
+    assert drawn("other", items, seed=4) != first
+
+
+def test_draws_are_kept_apart_from_greedy_answers_and_from_other_draws(workspace, subject, items):
+    some = items.slice(0, 2)
+    for number, how in enumerate(
+        ({}, {"temperature": 1.0}, {"temperature": 1.0, "seed": 1}, {"temperature": 0.5}), start=1
+    ):
+        ask(workspace, subject, some, **how)
+        assert len(list((workspace.home / "runs").iterdir())) == number
+    ask(workspace, subject, some, seed=1)  # nothing is drawn, so no seed counts
+    assert len(list((workspace.home / "runs").iterdir())) == number
 
 
 def test_an_answer_without_an_end_is_wrong_whatever_it_began_with(workspace, subject, items):

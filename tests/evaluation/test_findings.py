@@ -6,10 +6,10 @@ import pyarrow as pa
 import pytest
 
 from datalake.config import Refusal
-from evaluation import findings
+from evaluation import findings, numbers
 from evaluation.answers import SCHEMA
 from evaluation.findings import Evaluation, Findings, TaskResult
-from evaluation.task_scores import score_answers
+from evaluation.task_scores import score_answers, score_draws
 from tests.evaluation.test_scorecard import card, sums
 
 
@@ -42,24 +42,37 @@ def answers(right: str, family: str = "sort") -> pa.Table:
 
 
 def model(
-    name: str, right: str, phase: str = "sft", gain: float = 0.2, max_new_tokens: int = 48
+    name: str,
+    right: str,
+    phase: str = "sft",
+    gain: float = 0.2,
+    max_new_tokens: int = 48,
+    drawn: str = "",
+    temperature: float = 1.0,
+    seed: int = 0,
 ) -> Evaluation:
     found, sources = sums(gain=gain)
     said = answers(right)
+    draws = answers(drawn) if drawn else None
     scores = score_answers(
-        said, items="d" * 64, max_new_tokens=max_new_tokens, first_prompt_ids=(1, 2)
+        said,
+        items="d" * 64,
+        max_new_tokens=max_new_tokens,
+        first_prompt_ids=(1, 2),
+        drawn=draws and score_draws(draws, temperature=temperature, seed=seed),
     )
     return Evaluation(
         phase=phase,
         card=card(name=name, gain=gain),
         sums=found,
         sources=sources,
-        tasks=TaskResult(scores=scores, answers=said),
+        tasks=TaskResult(scores=scores, answers=said, drawn=draws),
     )
 
 
 def two_models() -> Findings:
-    base, sft = model("base", "0001" * 5, "base"), model("sft", "1101" * 5, gain=0.1)
+    base = model("base", "0001" * 5, "base", drawn="0000110000")
+    sft = model("sft", "1101" * 5, gain=0.1, drawn="1111100000")
     return Findings(
         models=(base, sft),
         comparisons=(findings.comparison(sft, base),),
@@ -76,6 +89,7 @@ def test_findings_read_back_as_they_were_written(tmp_path):
         assert (one.phase, one.card) == (other.phase, other.card)
         assert one.tasks.scores == other.tasks.scores
         assert one.tasks.answers.equals(other.tasks.answers)
+        assert one.tasks.drawn.equals(other.tasks.drawn)
         assert (one.sources == other.sources).all()
         assert (one.sums.doc_ids == other.sums.doc_ids).all()
         for scorer, nats in other.sums.nats.items():
@@ -86,15 +100,17 @@ def test_equal_findings_are_equal_bytes(tmp_path):
     for name in ("one", "other"):
         (tmp_path / name).mkdir()
         findings.write(tmp_path / name, two_models())
+    of_model = ("answers.parquet", "documents.parquet", "drawn.parquet")
+    of_model += ("evaluation.json", "tasks.json")
     files = sorted(
         str(p.relative_to(tmp_path / "one")) for p in (tmp_path / "one").rglob("*") if p.is_file()
     )
     assert files == [
         f"{folder}{name}"
         for folder, names in (
-            ("base/", ("answers.parquet", "documents.parquet", "evaluation.json", "tasks.json")),
+            ("base/", of_model),
             ("", ("comparisons.json",)),
-            ("sft/", ("answers.parquet", "documents.parquet", "evaluation.json", "tasks.json")),
+            ("sft/", of_model),
         )
         for name in names
     ]
@@ -115,6 +131,37 @@ def test_the_alignment_tax_is_the_difference_of_the_scores_on_the_same_documents
     assert tax.high - tax.low < 1e-6
 
 
+def test_draws_are_compared_where_both_models_have_them(tmp_path):
+    found = two_models()
+    (one,) = found.comparisons
+    assert (one.drawn.won, one.drawn.lost, one.drawn.num_items) == (4, 1, 10)
+    assert one.drawn.gain.value == 0.3
+    assert one.drawn.verdict.startswith("no significant gain: +30.0 points")
+    without = model("sft", "1101" * 5)
+    assert findings.comparison(without, found.of("base")).drawn is None
+    assert findings.comparison(found.of("sft"), model("base", "01" * 10)).drawn is None
+    findings.write(tmp_path, Findings(models=(without,)))
+    again = findings.read(tmp_path).of("sft").tasks
+    assert (again.drawn, again.scores.drawn) == (None, None)
+
+
+def test_scores_without_a_word_of_draws_are_still_read():
+    scores = model("base", "01" * 5).tasks.scores
+    before = scores.model_dump_json(exclude={"drawn"})
+    assert type(scores).model_validate_json(before) == scores
+
+
+def test_draws_make_their_way_into_metrics_and_the_report():
+    found = two_models()
+    metrics, report = numbers.metrics(found), numbers.report(found)
+    assert metrics["sft/drawn/accuracy"] == 0.5
+    assert metrics["base/drawn/accuracy"] == 0.2
+    assert metrics["sft against base/drawn/won"] == 4
+    assert metrics["sft against base/drawn/gain"] == report["gain_drawn"] == 0.3
+    assert report["accuracy_drawn"] == 0.5 and report["accuracy_drawn of base"] == 0.2
+    assert report["sft against base"] == found.comparisons[0].whole.verdict
+
+
 def test_a_folder_without_findings_is_refused(tmp_path):
     with pytest.raises(Refusal) as refusal:
         findings.read(tmp_path)
@@ -130,7 +177,7 @@ def test_an_unknown_phase_is_refused_with_the_list():
 
 
 def test_models_that_were_asked_otherwise_are_refused():
-    mine = model("a", "01" * 5)
+    mine = model("a", "01" * 5, drawn="01")
     asked = mine.tasks.scores.model_copy(update={"items": "e" * 64})
     other_items = dataclasses.replace(mine, tasks=dataclasses.replace(mine.tasks, scores=asked))
     other_text = dataclasses.replace(
@@ -145,6 +192,14 @@ def test_models_that_were_asked_otherwise_are_refused():
         (
             model("a", "01" * 5, max_new_tokens=24),
             "max_new_tokens of a and a must be the same, got 48 and 24",
+        ),
+        (
+            model("a", "01" * 5, drawn="01", temperature=0.5),
+            "temperature of draws of a and a must be the same, got 1.0 and 0.5",
+        ),
+        (
+            model("a", "01" * 5, drawn="01", seed=2),
+            "seed of draws of a and a must be the same, got 0 and 2",
         ),
         (other_items, f"items of a and a must be the same, got {'d' * 16} and {'e' * 16}"),
         (

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import mlflow
+import pyarrow.compute as pc
 import pytest
 import torch
 
@@ -104,6 +105,7 @@ def test_the_base_model_is_asked_and_knows_no_answer(phases):
     report = made_of(phases, "base").report
     assert report["accuracy"] == report["accuracy_new_templates"] == 0
     assert report["items"] == 32
+    assert report["accuracy_drawn"] == 0
     assert report["bits_per_byte"] < report["bigram_bits_per_byte"] + 2
     assert "Right answers by family" in made_of(phases, "base").plots
 
@@ -112,6 +114,16 @@ def test_a_phase_without_gain_says_so_in_the_report(phases):
     report = made_of(phases, "sft").report
     assert report["tiny sft against tiny base"].startswith("no significant gain: ")
     assert (report["gain"], report["gain_low"], report["gain_high"]) == (0, 0, 0)
+
+
+def test_every_item_with_new_values_is_answered_once_more_by_a_draw(phases):
+    _, inputs = phases
+    for model in findings.read(str(inputs["chat_evaluation"])).models:
+        drawn, greedy = model.tasks.drawn, model.tasks.answers
+        values = greedy.filter(pc.field("split") == "test_values")
+        assert drawn["item_id"].equals(values["item_id"])
+        assert drawn["text"].to_pylist() != values["text"].to_pylist()
+        assert model.tasks.scores.drawn.num_items == 16
 
 
 def test_every_phase_is_compared_with_the_one_before_and_with_its_control(phases):
@@ -226,7 +238,7 @@ def test_the_leaderboard_shows_all_models_and_who_is_tied(phases):
     for name in names:
         assert f"<summary>{name}</summary>" in page
     assert page.count("place 1, tied") == 2 * len(names)
-    assert page.count("no significant gain: +0.0 points [0.0, 0.0]") == 2 * 5
+    assert page.count("no significant gain: +0.0 points [0.0, 0.0]") == 3 * 5
     assert "tiny chat is not compared with a control" in page
     assert made.report["models"] == 5
     assert made.report["tiny chat against tiny sft"].startswith("no significant gain")

@@ -7,7 +7,16 @@ import pytest
 from datalake.config import Refusal
 from evaluation.answers import SCHEMA
 from evaluation.intervals import Interval, paired_gain, ratio_of_sums, wilson
-from evaluation.task_scores import ALL, Comparison, compare, paired, points, score_answers
+from evaluation.task_scores import (
+    ALL,
+    Comparison,
+    compare,
+    compare_draws,
+    paired,
+    points,
+    score_answers,
+    score_draws,
+)
 
 TAX = Interval(value=0.01, low=0.0, high=0.02)
 
@@ -169,6 +178,30 @@ def test_what_was_not_judged_for_both_is_left_out_and_counted():
     second[5]["score"] = None
     found = compared(first, second).whole
     assert (found.num_items, found.left_out, found.won, found.lost) == (12, 2, 2, 1)
+
+
+def test_draws_are_counted_as_answers_are():
+    rows = [row(0), row(1, score=0.0), row(2, score=0.0), row(3, score=None, outcome="timeout")]
+    found = score_draws(table(rows), temperature=1.0, seed=5)
+    assert (found.num_items, found.num_judged, found.num_right) == (4, 3, 1)
+    assert found.strict == wilson(1, 3)
+    assert (found.temperature, found.seed) == (1.0, 5)
+
+
+def test_draws_are_compared_item_by_item():
+    first, second = discordant(won=14, lost=4, both=50, neither=32)
+    found = compare_draws(table(first), table(second), names=("a", "b"), temperature=1.0)
+    assert (found.num_items, found.won, found.lost, found.temperature) == (100, 14, 4, 1.0)
+    assert found.gain == compared(first, second).whole.gain
+    assert found.p == pytest.approx(0.030884, abs=1e-6)
+    assert found.verdict.startswith("+10.0 points [")
+    with pytest.raises(Refusal) as refusal:
+        compare_draws(table(first), table(second[1:]), names=("a", "b"), temperature=1.0)
+    assert str(refusal.value) == (
+        f"a and b must have answered the same items, got 1 that one of them lacks, such as {0:032x}"
+    )
+    alone = (table(first[:1]), table(second[:1]))
+    assert compare_draws(*alone, names=("a", "b"), temperature=1.0) is None
 
 
 def test_splits_and_families_are_compared_apart():

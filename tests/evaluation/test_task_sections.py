@@ -13,9 +13,9 @@ from tests.evaluation.test_findings import model
 from tests.evaluation.test_page import Outline
 
 BASE = model("tiny base", "0" * 80, "base", gain=0.3)
-SFT = model("tiny sft", "1110" * 20, "sft", gain=0.2)
+SFT = model("tiny sft", "1110" * 20, "sft", gain=0.2, drawn="10" * 20)
 CONTROL = model("tiny chat control: more SFT", "1111" * 15 + "1110" * 5, "chat-control")
-CHAT = model("tiny chat", "1111" * 2 + "1110" * 18, "chat", gain=0.1)
+CHAT = model("tiny chat", "1111" * 2 + "1110" * 18, "chat", gain=0.1, drawn="1110" * 10)
 ALL_FOUR = (BASE, SFT, CHAT, CONTROL)
 
 
@@ -88,6 +88,18 @@ def test_sections_say_gains_losses_and_what_was_not_compared():
     assert "<li>No dpo.</li>" in document
     assert "No model was asked to do harm." in document
     assert "No item has a style." in document
+
+
+def test_drawn_answers_stand_beside_the_greedy_ones():
+    document = whole_page()
+    assert ">Drawn at temperature 1, %</th>" in document
+    assert "75.0\u00a0[" in document  # of the chat model
+    assert "tiny chat against tiny sft, drawn at temperature 1</th><td>+25.0 points [" in document
+    for chart in (task_charts.gain_chart(story().comparisons), task_charts.accuracy_chart([CHAT])):
+        assert "drawn at temperature 1" in chart
+    assert "Drawn at temperature 1, %" in "".join(phase_sections.phases(story()))
+    silent = whole_page((BASE,))
+    assert ">Drawn, %</th>" in silent and "<td>–</td>" in silent
 
 
 def test_sections_without_models_or_comparisons_say_so():

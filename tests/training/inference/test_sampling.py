@@ -61,6 +61,20 @@ def test_equal_prompts_are_drawn_apart_and_seeds_repeat() -> None:
     assert one[0].ids != other[0].ids
 
 
+def test_a_seed_of_its_own_makes_a_draw_independent_of_its_place() -> None:
+    model = awake(small_config())
+    seeds = [7, 1 << 90, 0]
+    together = generate_batch(model, PROMPTS[:3], 10, seeds=seeds)
+    backwards = generate_batch(model, PROMPTS[2::-1], 10, seeds=seeds[::-1])
+    assert [one.ids for one in backwards[::-1]] == [one.ids for one in together]
+    for prompt, seed, one in zip(PROMPTS[:3], seeds, together, strict=True):
+        assert generate_batch(model, [prompt], 10, seeds=[seed])[0].ids == one.ids
+    assert generate_batch(model, PROMPTS[:3], 10, seeds=range(3)) == generate_batch(
+        model, PROMPTS[:3], 10
+    )
+    assert generate_batch(model, PROMPTS[:1], 10, seeds=[8])[0].ids != together[0].ids
+
+
 def test_temperature_zero_takes_the_likeliest_token_whatever_the_seed() -> None:
     model = awake(small_config())
     ids = list(PROMPTS[1])
@@ -189,6 +203,7 @@ def test_half_precision_samples_with_log_probabilities_near_the_exact_ones() -> 
         ({"prompts": [[1] * 24]}, "prompt must be of 1 to 23 tokens, .* got 24"),
         ({"max_new_tokens": 0}, "max_new_tokens must be at least 1, got 0"),
         ({"temperature": -0.5}, "temperature must be at least 0, got -0.5"),
+        ({"seeds": [1, 2]}, "seeds must be one for each of 1 prompts, got 2"),
         ({"top_k": 0}, "top_k must be at least 1, got 0"),
         ({"top_p": 0.0}, "top_p must be above 0 and at most 1, got 0.0"),
         ({"top_p": 1.5}, "top_p must be above 0 and at most 1, got 1.5"),
