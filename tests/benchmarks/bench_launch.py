@@ -21,10 +21,10 @@ from tests.benchmarks.report import Result, seconds_in_turn, show
 from training import checkpoint, launch
 from training.data.loader import Rows
 from training.hardware import worker_environment
-from training.pretraining import TrainConfig, train
 from training.models.language_model import build
 from training.models.variants import TransformerConfig
 from training.optim import Optimizer
+from training.pretraining import TrainConfig, train
 from training.schedule import OptimizerConfig
 
 MODEL = TransformerConfig(
