@@ -18,8 +18,8 @@ from alignment import losses
 from alignment.conversations import pad
 from alignment.dpo import Pair
 from datalake.config import Refusal
-from evaluation.charts import Bar, interval_chart
 from evaluation.intervals import Interval, wilson
+from evaluation.pages.charts import Bar, interval_chart
 from training import checkpoint
 from training.data.loader import row_ids
 from training.hardware import Hardware

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from evaluation.examination import Candidate, Examination
     from evaluation.findings import Findings
-    from evaluation.phase_sections import Story
+    from evaluation.pages.phase_sections import Story
     from evaluation.scorecard import Sample
     from training.checkpoint import Checkpoint
 
@@ -176,8 +176,9 @@ def chat_evaluation(workspace: Workspace, inputs: Inputs, config: ChatEvaluation
 
 def leaderboard(workspace: Workspace, inputs: Inputs, config: LeaderboardConfig) -> Made:
     """Every evaluated model, scores with intervals drawn. Every input is an evaluation."""
-    from evaluation import findings, task_charts
-    from evaluation import leaderboard as board_of
+    from evaluation import findings
+    from evaluation.pages import leaderboard as board_of
+    from evaluation.pages import task_charts
 
     found = [findings.read(str(folder)) for folder in _in_order(inputs)]
     models = findings.all_models(found)
@@ -217,8 +218,9 @@ def model_card(workspace: Workspace, inputs: Inputs, config: ModelCardConfig) ->
     model also ``sft_evaluation``, ``chat_evaluation``, the models of all phases and
     ``scaling_runs``.
     """
-    from evaluation import findings, phase_sections, subject, task_charts
-    from evaluation import model_card as card_of
+    from evaluation import findings, subject
+    from evaluation.pages import model_card as card_of
+    from evaluation.pages import phase_sections, task_charts
     from training.checkpoint import load
 
     base = findings.read(str(inputs["base_evaluation"]))
@@ -270,7 +272,7 @@ def _story(
 ) -> "tuple[Story, list[tuple[str, int]]]":
     """The later phases, and every table that they read, at its version."""
     from evaluation import findings, subject
-    from evaluation.phase_sections import Story
+    from evaluation.pages.phase_sections import Story
     from training.checkpoint import latest, load
 
     found = [base, *(findings.read(str(inputs[f"{p}_evaluation"])) for p in ("sft", "chat"))]
@@ -350,8 +352,9 @@ def _made(
     before: "Findings | None" = None,
 ) -> Made:
     """Keep ``found``, log it as an MLflow run and report it. ``before`` is drawn beside it."""
-    from evaluation import findings, numbers, task_charts
-    from evaluation.model_card import score_chart
+    from evaluation import findings, numbers
+    from evaluation.pages import task_charts
+    from evaluation.pages.model_card import score_chart
     from training import tracking
 
     folder, content = workspace.save_artifact(asset, lambda draft: findings.write(draft, found))

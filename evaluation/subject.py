@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from datalake.tables import Lake
 from evaluation.intervals import Interval
 from evaluation.likelihood import one_thread_per_operator
-from evaluation.model_card import TrainingRecord
-from evaluation.phase_sections import PhaseRecord
+from evaluation.pages.model_card import TrainingRecord
+from evaluation.pages.phase_sections import PhaseRecord
 from evaluation.samples import Continue
 from evaluation.scorecard import PlanCheck
 from training import progress

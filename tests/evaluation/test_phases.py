@@ -27,7 +27,7 @@ from evaluation.run import (
 )
 from tests.evaluation.house import of
 from tests.evaluation.items import drawn
-from tests.evaluation.test_page import Outline
+from tests.evaluation.pages.test_page import Outline
 from training import checkpoint, tracking
 
 TASKS = TasksConfig(max_new_tokens=8, rows_per_batch=16)

@@ -20,7 +20,7 @@ from evaluation.run import (
     Settings,
 )
 from tests.evaluation.house import VOCAB, of
-from tests.evaluation.test_page import Outline
+from tests.evaluation.pages.test_page import Outline
 from training import checkpoint, tracking
 from training import run as training_run
 from training.data.loader import Rows

@@ -7,9 +7,9 @@ import pytest
 
 from datalake.config import Refusal
 from evaluation.findings import Evaluation
-from evaluation.leaderboard import Leaderboard, leaderboard_page, rank, standing_chart, write
+from evaluation.pages.leaderboard import Leaderboard, leaderboard_page, rank, standing_chart, write
 from evaluation.scorecard import ALL
-from tests.evaluation.test_page import Outline
+from tests.evaluation.pages.test_page import Outline
 from tests.evaluation.test_scorecard import card, sums
 
 

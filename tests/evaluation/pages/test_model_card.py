@@ -4,7 +4,7 @@ import re
 import pytest
 
 from evaluation.intervals import Interval
-from evaluation.model_card import (
+from evaluation.pages.model_card import (
     SourceData,
     TrainingRecord,
     limits,
@@ -14,7 +14,7 @@ from evaluation.model_card import (
     score_chart,
 )
 from evaluation.scorecard import PlanCheck, Sample, Scorecard
-from tests.evaluation.test_page import Outline
+from tests.evaluation.pages.test_page import Outline
 from tests.evaluation.test_scorecard import card
 
 TRAINING = TrainingRecord(

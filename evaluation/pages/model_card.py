@@ -10,11 +10,21 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from evaluation import phase_sections, task_charts, task_sections
-from evaluation.charts import Bar, Series, interval_chart, interval_text, line_chart
 from evaluation.intervals import Interval
-from evaluation.page import Html, bullets, facts, figure, html, page, paragraph, section, table
-from evaluation.phase_sections import Story
+from evaluation.pages import phase_sections, task_charts, task_sections
+from evaluation.pages.charts import Bar, Series, interval_chart, interval_text, line_chart
+from evaluation.pages.page import (
+    Html,
+    bullets,
+    facts,
+    figure,
+    html,
+    page,
+    paragraph,
+    section,
+    table,
+)
+from evaluation.pages.phase_sections import Story
 from evaluation.scorecard import ALL, MODEL, PlanCheck, Sample, Scorecard
 
 

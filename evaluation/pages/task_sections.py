@@ -3,13 +3,13 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from evaluation import task_charts
-from evaluation.charts import interval_text
 from evaluation.findings import Evaluation
 from evaluation.intervals import Interval, tied_groups
-from evaluation.page import Html, bullets, figure, html, paragraph, table, tagged, tiles
+from evaluation.pages import task_charts
+from evaluation.pages.charts import interval_text
+from evaluation.pages.page import Html, bullets, figure, html, paragraph, table, tagged, tiles
+from evaluation.pages.task_charts import percent
 from evaluation.scorecard import ALL, MODEL
-from evaluation.task_charts import percent
 from evaluation.task_scores import TEST_SPLITS, Accuracy, Comparison, Paired, TaskScores
 
 

@@ -1,6 +1,6 @@
 from html.parser import HTMLParser
 
-from evaluation.page import (
+from evaluation.pages.page import (
     Html,
     bullets,
     facts,

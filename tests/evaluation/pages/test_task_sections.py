@@ -4,13 +4,14 @@ import dataclasses
 
 import pytest
 
-from evaluation import findings, phase_sections, task_charts, task_sections
+from evaluation import findings
 from evaluation.findings import Evaluation, Findings
 from evaluation.intervals import Interval
-from evaluation.page import page
-from evaluation.phase_sections import PhaseRecord, Story
+from evaluation.pages import phase_sections, task_charts, task_sections
+from evaluation.pages.page import page
+from evaluation.pages.phase_sections import PhaseRecord, Story
+from tests.evaluation.pages.test_page import Outline
 from tests.evaluation.test_findings import model
-from tests.evaluation.test_page import Outline
 
 BASE = model("tiny base", "0" * 80, "base", gain=0.3)
 SFT = model("tiny sft", "1110" * 20, "sft", gain=0.2, drawn="10" * 20)

@@ -4,12 +4,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from evaluation.charts import Series, line_chart
 from evaluation.findings import Evaluation, Findings, all_models
-from evaluation.page import Html, facts, figure, folded, html, paragraph, side_by_side, table
+from evaluation.pages.charts import Series, line_chart
+from evaluation.pages.page import Html, facts, figure, folded, html, paragraph, side_by_side, table
+from evaluation.pages.task_sections import drawn_column, drawn_rate, rate
 from evaluation.scorecard import ALL, MODEL
 from evaluation.task_scores import TEST_SPLITS, Comparison, points
-from evaluation.task_sections import drawn_column, drawn_rate, rate
 from evaluation.tasks.catalogue import FAMILIES
 
 SAMPLES = 2  # right and wrong answers of each family on the card

@@ -2,9 +2,9 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from evaluation.charts import Bar, Look, Marks, grouped_chart, interval_chart
 from evaluation.findings import Evaluation
 from evaluation.intervals import Interval
+from evaluation.pages.charts import Bar, Look, Marks, grouped_chart, interval_chart
 from evaluation.scorecard import ALL
 from evaluation.task_scores import TEST_SPLITS, Comparison, Paired, TaskScores
 

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evaluation.charts import (
+from evaluation.intervals import Interval
+from evaluation.pages.charts import (
     Bar,
     Marks,
     Series,
@@ -16,7 +17,6 @@ from evaluation.charts import (
     nice_ticks,
     tick_text,
 )
-from evaluation.intervals import Interval
 
 SVG = "{http://www.w3.org/2000/svg}"
 BARS = [

@@ -15,11 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datalake.config import Config, Refusal
-from evaluation import task_charts, task_sections
-from evaluation.charts import Bar, interval_chart, interval_text
 from evaluation.findings import Evaluation, Findings, all_models
 from evaluation.intervals import Interval, paired_difference, ratio_of_sums, tied_groups
-from evaluation.page import (
+from evaluation.pages import task_charts, task_sections
+from evaluation.pages.charts import Bar, interval_chart, interval_text
+from evaluation.pages.page import (
     Html,
     bullets,
     facts,
