@@ -255,7 +255,7 @@ def model_card(workspace: Workspace, inputs: Inputs, config: ModelCardConfig) ->
         report |= {
             "limits": len(list(phase_sections.limits(story))),
             "FLOPs": sum(flops for _, flops, _ in story.costs),
-            "training seconds": round(sum(seconds for _, _, seconds in story.costs), 1),
+            "training seconds": round(sum(seconds or 0 for _, _, seconds in story.costs), 1),
         }
     return Made(
         version=folder,
@@ -277,7 +277,8 @@ def _story(
 
     found = [base, *(findings.read(str(inputs[f"{p}_evaluation"])) for p in ("sft", "chat"))]
     models = {model.phase: model for model in findings.all_models(found)}
-    records, tables, costs = [], [], []
+    records, tables = [], []
+    costs: list[tuple[str, float, float | None]] = []
     if "scaling_runs" in inputs:
         costs.append(subject.sweep_cost(workspace.lake, int(inputs["scaling_runs"])))
     made_from = ""
@@ -288,8 +289,10 @@ def _story(
         record = subject.phase_record(asset, models[phase].name, made_from, checkpoint)
         records.append(record)
         made_from = record.name
-        costs.append((record.name, record.flops, record.seconds))
         read = checkpoint.manifest["about"].get("inputs", {})
+        if "preferences" in read:
+            costs.append(subject.sampling_cost(workspace.lake, int(read["preferences"])))
+        costs.append((record.name, record.flops, record.seconds))
         tables += [(name, made) for name, made in read.items() if isinstance(made, int)]
         if control := latest(checkpoint.path.parent / "control"):
             spent = control.manifest

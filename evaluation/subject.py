@@ -118,6 +118,12 @@ def phase_record(asset: str, name: str, made_from: str, checkpoint: Checkpoint) 
     )
 
 
+def sampling_cost(lake: Lake, version: int) -> tuple[str, float, None]:
+    """What the answers took that became preferences: name, FLOPs; nobody kept the seconds."""
+    pairs = lake.read("preferences", version, ["sampling_flops"])
+    return "preferences (sampling)", float(pc.sum(pairs["sampling_flops"]).as_py()), None
+
+
 def sweep_cost(lake: Lake, version: int) -> tuple[str, float, float]:
     """What all small runs of the scaling law took: name, FLOPs, seconds."""
     runs = lake.read("scaling_runs", version, ["flops", "seconds"])

@@ -35,7 +35,7 @@ font:13px system-ui,sans-serif;max-width:100%;height:auto;display:block}
 </style>"""
 
 _WIDTH = 720
-_NARROW = 480  # of a chart that has no numbers at its right: a phone shows it whole
+_NARROW = 560  # of a chart that has no numbers at its right: a phone shows it whole
 _LEFT, _RIGHT = 190, 190  # room for the labels and for the numbers
 _ROW = 26
 
@@ -122,7 +122,7 @@ def interval_chart(
 
 def grouped_chart(title: str, unit: str, groups: Sequence[str], marks: Sequence[Marks]) -> str:
     """For every group the numbers of all ``marks``, one below the other, on an axis 0..100."""
-    left, right, step = 28 + round(7.8 * max(map(len, groups))), 24, 11
+    left, right, step = 28 + round(8.6 * max(map(len, groups))), 24, 11
     ticks = [0.0, 20.0, 40.0, 60.0, 80.0, 100.0]
 
     def across(value: float) -> float:

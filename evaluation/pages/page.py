@@ -12,6 +12,7 @@ _STYLE = """
 body{margin:0;background:var(--paper);color:var(--ink);font:16px/1.55 system-ui,sans-serif;
 overflow-wrap:break-word}
 main{max-width:60rem;margin:0 auto;padding:2rem 1.25rem 4rem}
+svg[width="560"]{width:100%;max-width:45rem}
 h1{font-size:1.9rem;line-height:1.2;margin:0 0 .4rem}
 h2{font-size:1.25rem;margin:2.6rem 0 .6rem}
 h3{font-size:1rem;margin:1.6rem 0 .4rem}
@@ -46,6 +47,7 @@ overflow-wrap:anywhere}
 .answer.right{border-color:var(--right)}.answer.wrong{border-color:var(--wrong)}
 .right b{color:var(--right)}.wrong b{color:var(--wrong)}
 @media (max-width:46rem){main{padding:1.2rem 1rem 3rem}svg[width="720"]{min-width:34rem}
+svg[width="560"] text{font-size:14.5px}
 td,th[scope=row]{min-width:5.5rem}td.number{min-width:0}
 h1{font-size:1.55rem}th,td{padding-right:.7rem}dl{grid-template-columns:1fr;gap:0}
 dd{margin:0 0 .5rem}}

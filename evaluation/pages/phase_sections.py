@@ -50,7 +50,7 @@ class Story:
     findings: Sequence[Findings]  # of every evaluation, base first
     records: Sequence[PhaseRecord]  # of the phases that answer, base first
     reward: PhaseRecord | None
-    costs: Sequence[tuple[str, float, float]]  # name, FLOPs, seconds
+    costs: Sequence[tuple[str, float, float | None]]  # name, FLOPs, seconds if they were kept
 
     @property
     def models(self) -> tuple[Evaluation, ...]:
@@ -185,23 +185,23 @@ def reward_model(record: PhaseRecord) -> Iterator[Html]:
     )
 
 
-def costs(rows: Sequence[tuple[str, float, float]]) -> Iterator[Html]:
-    """Compute and time of everything that was trained: name, FLOPs, seconds."""
+def costs(rows: Sequence[tuple[str, float, float | None]]) -> Iterator[Html]:
+    """Compute and time of everything that was trained or sampled: name, FLOPs, seconds."""
     total_flops = sum(flops for _, flops, _ in rows)
     yield table(
-        "Training alone: neither crawling and cleaning text, nor sampling preferences, nor "
-        "evaluation are counted",
+        "Training, and the answers that it learns from; neither crawling and cleaning text nor "
+        "evaluation is counted. Seconds are left empty where they were not kept.",
         ("What", "FLOPs", "Share of FLOPs, %", "Seconds"),
         [
             (
                 name,
                 html(f"{flops:.2e}"),
                 html(f"{100 * flops / total_flops:.1f}" if total_flops else "–"),
-                round(seconds),
+                None if seconds is None else round(seconds),
             )
             for name, flops, seconds in [
                 *rows,
-                ("all", total_flops, sum(seconds for _, _, seconds in rows)),
+                ("all", total_flops, sum(seconds or 0 for _, _, seconds in rows)),
             ]
         ],
     )

@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import mlflow
+import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 import torch
 
 from datalake.config import Refusal
+from datalake.schemas import TABLES
 from datalake.workspace import Made, Version, Workspace
 from evaluation import findings, numbers, run
 from evaluation.run import (
@@ -80,9 +82,20 @@ def phases(house: House, tmp_path_factory: pytest.TempPathFactory) -> tuple[Work
     items = drawn(4, families=("copy", "refuse", "comply", "message"))
     everything["instructions"] = workspace.lake.overwrite("instructions", items).version
     base = Path(str(inputs["base_model"]))
+    schema = TABLES["preferences"].arrow
+    blank = {field.name: "" if field.type == pa.string() else 0 for field in schema}
+    pairs = [
+        blank | {"item_id": f"{i:032x}", "split": "train"} | {"sampling_flops": 2e9}
+        for i in range(3)
+    ]
+    preferences = pa.Table.from_pylist(pairs, schema)
+    read = {"dpo": {"preferences": workspace.lake.overwrite("preferences", preferences).version}}
     for seed, phase in enumerate(("sft", "dpo", "chat", "reward")):
         folder = workspace.folder(f"runs/{phase}_model-0")
-        about = {"asset": f"{phase}_model", "inputs": {"instructions": 0, "tokenizer": "folder"}}
+        about = {
+            "asset": f"{phase}_model",
+            "inputs": {"instructions": 0, "tokenizer": "folder"} | read.get(phase, {}),
+        }
         everything[f"{phase}_model"] = noisy(base, folder, seed, about)
     control = workspace.folder("runs/dpo_model-0/control")
     noisy(base, control, 9, {"asset": "dpo_model control"})
@@ -280,6 +293,7 @@ def test_the_card_of_a_chat_model_tells_every_phase(phases):
     assert page.count("Mean loss while training.") >= 2  # the base may be too fast for a curve
     assert page.count("Mean reward while training.") == 1
     assert "tiny dpo control</th>" in page  # among the costs
+    assert "preferences (sampling)</th><td>6.00e+09</td>" in page
     assert "copy: 0 of 8 right" in page
     assert "is not shown to be better than more fine-tuning of equal compute" in page
     assert "<dt>instructions</dt><dd>version " in page

@@ -155,6 +155,10 @@ def test_limits_of_a_chat_model_are_read_off_its_figures():
 def test_costs_add_up():
     (document,) = phase_sections.costs(story().costs)
     assert "4.00e+12" in document and "75.0" in document and ">40<" in document
+    untimed = [*story().costs, ("preferences (sampling)", 1e12, None)]
+    (document,) = phase_sections.costs(untimed)
+    row = document[document.index("preferences (sampling)") :]
+    assert "<td>1.00e+12</td><td>20.0</td>" in row and row.index("</td></tr>") < row.index(">40<")
 
 
 def test_a_reward_model_stands_beside_the_guesses_that_need_no_training():
