@@ -50,6 +50,7 @@ class Preferring:
     held_out: Sequence[Pair]
     reference: np.ndarray = field(init=False)  # [pairs, 2]: chosen, rejected
     held_out_reference: np.ndarray = field(init=False)
+    reference_flops: float = 0.0
 
     def __post_init__(self) -> None:
         for name, pairs in (("pairs to train on", self.pairs), ("held-out pairs", self.held_out)):
@@ -63,8 +64,9 @@ class Preferring:
     def begin(self, hardware: Hardware, ranks: DataParallel) -> LanguageModel:
         self.hardware, self.ranks = hardware, ranks
         model = load_model(checkpoint.load(self.parent), self.config.model.vocab_size)
-        self.reference = self._of_all(model, self.pairs)
         self.held_out_reference = self._of_all(model, self.held_out)
+        self.reference_flops = 0.0  # of this rank; a step pays its share of them
+        self.reference = self._of_all(model, self.pairs)
         return model
 
     def parts(self, model: LanguageModel, step: int) -> Iterator[Part]:
@@ -81,7 +83,8 @@ class Preferring:
             told = losses.sft(log_probs[:half], mask[:half], Reduction("tokens"))
             loss = loss + config.sft_weight * told
         self._refuse_fall(metrics["chosen_shift"], step)
-        yield Part(loss=loss, tokens=mask.numel(), flops=3 * flops, metrics=metrics)
+        flops = 3 * flops + self.reference_flops / config.num_steps
+        yield Part(loss=loss, tokens=mask.numel(), flops=flops, metrics=metrics)
 
     def _refuse_fall(self, chosen_shift: float, step: int) -> None:
         """The loss falls just as well when chosen and rejected answers both become unlikely."""
@@ -114,7 +117,8 @@ class Preferring:
         found = np.zeros((len(pairs), 2), np.float32)
         for first in range(0, len(own), _ROWS):
             ids = list(own[first : first + _ROWS])
-            log_probs, mask, _ = self._log_probs(model, [pairs[i] for i in ids])
+            log_probs, mask, flops = self._log_probs(model, [pairs[i] for i in ids])
+            self.reference_flops += flops
             found[ids] = losses.sequence_log_probs(log_probs, mask).view(2, -1).T.cpu().numpy()
         return np.sum(self.ranks.gather(found), axis=0)
 
