@@ -80,6 +80,37 @@ def render_pairs(
     return rendered
 
 
+def in_turns(
+    conversations: Sequence[Rendered], length: int, share: float, seed: int
+) -> list[Rendered]:
+    """The same exchanges, of which a ``share`` (0..1) stands in conversations of several turns.
+
+    Who learns from single exchanges alone does not find the question in a longer conversation.
+    Exchanges are drawn in a random order and follow one another as long as ``length`` tokens hold
+    them; the others stay alone. Every exchange is there once.
+    """
+    order = np.random.default_rng(seed).permutation(len(conversations)).tolist()
+    num_alone = len(order) - round(share * len(order))
+    chained = [conversations[number] for number in order[:num_alone]]
+    turns: list[Rendered] = []
+    for number in order[num_alone:]:
+        following = conversations[number]
+        if turns and sum(len(t.ids) - 1 for t in turns) + len(following.ids) > length:
+            chained.append(_joined(turns))
+            turns = []
+        turns.append(following)
+    return chained + ([_joined(turns)] if turns else [])
+
+
+def _joined(turns: Sequence[Rendered]) -> Rendered:
+    """One conversation: a document begins once, so all but the first lose their first token."""
+    first, *others = turns
+    return Rendered(
+        ids=np.concatenate([first.ids, *(turn.ids[1:] for turn in others)]),
+        learned=np.concatenate([first.learned, *(turn.learned[1:] for turn in others)]),
+    )
+
+
 def pack(conversations: Sequence[Rendered], context_length: int) -> PackedRows:
     """All conversations in as few rows of ``context_length + 1`` tokens as best fit finds.
 

@@ -42,6 +42,7 @@ class TuningConfig(Config):
     optimizer: OptimizerConfig
     rows_per_step: PositiveInt
     row_length: PositiveInt  # tokens; conversations are packed into rows
+    later_turns: float = Field(ge=0, le=1)  # share of demonstrations in longer conversations
     replay_rows: int = Field(ge=0)  # of pretraining text beside them
     replay_weight: float = Field(ge=0)
     validation_rows: PositiveInt  # of held-out text, as many as the base model's

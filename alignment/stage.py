@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 from pydantic import TypeAdapter
 
-from alignment.conversations import render_items, render_pairs, render_prompts
+from alignment.conversations import in_turns, render_items, render_pairs, render_prompts
 from alignment.examples import assert_disjoint, of_split
 from alignment.phases import CONTROL, Phase, work
 from alignment.preferences import check_pairs
@@ -144,6 +144,8 @@ class Stage:
             replay_weight=settings.replay_weight,
             validation_rows=settings.validation_rows,
         )
+        length = settings.row_length + 1
+        conversations = in_turns(conversations, length, settings.later_turns, seed)
         text = Text.of(self.workspace, self.inputs, self.model)
         return FineTuning.of(config, self.parent.path, conversations, held_out, text)
 

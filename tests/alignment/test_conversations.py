@@ -8,13 +8,28 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alignment.conversations import best_fit, pack, render_items, render_pairs, render_prompts
+from alignment.conversations import (
+    best_fit,
+    in_turns,
+    pack,
+    pad,
+    render_items,
+    render_pairs,
+    render_prompts,
+)
 from alignment.examples import ItemsConfig, make_items
 from datalake.config import Refusal
 from datalake.schemas import TABLES
 from evaluation.tasks.catalogue import FAMILIES
 from training.tokenizer.bpe import END_OF_TEXT, Tokenizer
-from training.tokenizer.chat import END_OF_TURN, ROLES, SPECIAL_TOKENS, Rendered
+from training.tokenizer.chat import (
+    END_OF_TURN,
+    ROLES,
+    SPECIAL_TOKENS,
+    Message,
+    Rendered,
+    render,
+)
 from training.tokenizer.patterns import character_classes
 
 CONTEXT = 128
@@ -90,6 +105,60 @@ def test_a_conversation_with_two_turns_stays_one() -> None:
     rows = pack([Rendered(ids, learned), Rendered(ids[:4], learned[:4])], 11)
     assert rows.conversation.tolist() == [[1] * 8 + [2] * 4]
     assert rows.fill == 1
+
+
+@given(st.integers(100, 400), st.floats(0, 1), st.integers(0, 9))
+def test_turns_keep_every_exchange_once_and_no_conversation_too_long(
+    length: int, share: float, seed: int
+) -> None:
+    alone = [c for c in _rendered() if len(c.ids) <= length]
+    chained = in_turns(alone, length, share, seed)
+    begin = tokenizer().special_tokens[END_OF_TEXT]
+    said = [ids for c in chained for ids in _exchanges(c)]
+    assert sorted(said) == sorted(ids for c in alone for ids in _exchanges(c))
+    for conversation in chained:
+        assert len(conversation.ids) <= length
+        assert (conversation.ids == begin).sum() == 1 and conversation.ids[0] == begin
+    assert sum(len(_exchanges(c)) > 1 for c in chained) * 2 <= round(share * len(alone))
+
+
+def _exchanges(conversation: Rendered) -> list[tuple[list[int], list[bool]]]:
+    """What each user's turn and the answer to it are, with what is learned of them."""
+    user = tokenizer().special_tokens[ROLES["user"]]
+    starts = np.flatnonzero(conversation.ids == user)[1:]
+    parts = zip(
+        np.split(conversation.ids[1:], starts - 1),
+        np.split(conversation.learned[1:], starts - 1),
+        strict=True,
+    )
+    return [(ids.tolist(), learned.tolist()) for ids, learned in parts]
+
+
+def test_a_conversation_of_turns_is_what_rendering_all_of_them_gives() -> None:
+    chained = in_turns(_rendered(), 255, 1.0, 0)
+    longest = max(chained, key=lambda c: len(_exchanges(c)))
+    texts = [tokenizer().decode([i for i in ids if i < 256]) for ids, _ in _exchanges(longest)]
+    rows = {row["prompt"] + row["answer"]: row for row in ITEMS.to_pylist()}
+    messages = [
+        Message(role=role, content=rows[text][column])
+        for text in texts
+        for role, column in (("user", "prompt"), ("assistant", "answer"))
+    ]
+    whole = render(messages, tokenizer())
+    assert len(texts) > 1 and longest.ids.tolist() == whole.ids.tolist()
+    assert longest.learned.tolist() == whole.learned.tolist()
+
+
+def test_padding_is_behind_and_is_not_learned() -> None:
+    conversations = _rendered()[:5]
+    tokens, learned = pad(conversations)
+    for row, mask, conversation in zip(tokens, learned, conversations, strict=True):
+        length = len(conversation.ids)
+        assert row[:length].tolist() == conversation.ids.tolist() and not row[length:].any()
+        assert mask[:length].tolist() == conversation.learned.tolist() and not mask[length:].any()
+    silent = Rendered(np.arange(4), np.zeros(4, bool))
+    with pytest.raises(Refusal, match="conversation 0 must have a token to learn, got none"):
+        pad([silent])
 
 
 def test_packing_fills_rows_well_and_gives_the_same_rows_again() -> None:
