@@ -1,9 +1,10 @@
 """What a model answers to the test items, and what the graders say to that.
 
-Answers of one user turn each, the likeliest or drawn. An answer belongs to the model, the
-tokenizer, the chat template, the items and the decoding: a digest of all of them names the folder
-in which finished batches are kept, so an interrupted evaluation goes on where it stopped, and no
-model is ever given what another one said.
+Answers of one turn each, the likeliest or drawn, asked first in a conversation or behind other
+turns. An answer belongs to the model, the tokenizer, the chat template, the items, the turns before
+them and the decoding: a digest of all of them names the folder in which finished batches are kept,
+so an interrupted evaluation goes on where it stopped, and no model is ever given what another one
+said.
 """
 
 import hashlib
@@ -94,10 +95,12 @@ def items_digest(items: pa.Table) -> str:
     return digest.hexdigest()
 
 
-def prompt_ids(item: Mapping[str, Any], tokenizer: Tokenizer) -> list[int]:
-    """The item as the user's only turn, up to where the assistant's begins."""
+def prompt_ids(
+    item: Mapping[str, Any], tokenizer: Tokenizer, before: Sequence[chat.Message] = ()
+) -> list[int]:
+    """The item as the user's turn behind those ``before``, up to where the assistant's begins."""
     message = chat.Message(role="user", content=item["prompt"])
-    ids: list[int] = chat.render_prompt([message], tokenizer).tolist()
+    ids: list[int] = chat.render_prompt([*before, message], tokenizer).tolist()
     return ids
 
 
@@ -110,24 +113,31 @@ def answer_items(
     rows_per_batch: int,
     temperature: float = 0,
     seed: int = 0,
+    before: Mapping[str, Sequence[chat.Message]] | None = None,
 ) -> pa.Table:
     """A row of ``SCHEMA`` for every item, in order of ``item_id``.
 
-    Batches are sorted by length, and how many items share one changes no verdict: at a
-    ``temperature`` above 0 what an item draws depends on ``seed`` and its identity. What is cut off
-    at ``max_new_tokens`` is wrong. Raises Refusal for a tokenizer without the tokens of a chat, and
+    ``before`` has the turns that stand before each item, by its identity; None for none. Batches
+    are sorted by length, and how many items share one changes no verdict: at a ``temperature``
+    above 0 what an item draws depends on ``seed`` and its identity. What is cut off at
+    ``max_new_tokens`` is wrong. Raises Refusal for a tokenizer without the tokens of a chat, and
     for a prompt that leaves no room for an answer in the context.
     """
     rows = items.to_pylist()
-    prompts = {row["item_id"]: prompt_ids(row, subject.tokenizer) for row in rows}
+    turns = {row["item_id"]: before[row["item_id"]] if before else () for row in rows}
+    prompts = {
+        row["item_id"]: prompt_ids(row, subject.tokenizer, turns[row["item_id"]]) for row in rows
+    }
     _refuse_long(prompts, subject.model.config.context_length, max_new_tokens)
-    digest = _key(subject, items, _decoding(max_new_tokens, temperature, seed))
+    decoding = _decoding(max_new_tokens, temperature, seed)
+    digest = _key(subject, items, decoding, turns if before else {})
     folder = workspace.folder(f"runs/answers-{digest[:16]}")
     done = _read_parts(folder)
     known = set(pc.unique(done["item_id"]).to_pylist())
     rest = [row for row in rows if row["item_id"] not in known]
     rest.sort(key=lambda row: (len(prompts[row["item_id"]]), row["item_id"]))
     name = f"{subject.name} at temperature {temperature:g}" if temperature else subject.name
+    name += " behind other turns" if before else ""
     if known and rest:
         workspace.say(f"{name}: {len(known):,} of {len(rows):,} answers are there already")
     end = subject.tokenizer.special_tokens[chat.END_OF_TURN]
@@ -228,9 +238,14 @@ def _decoding(max_new_tokens: int, temperature: float, seed: int) -> dict[str, f
     return settings | {"seed": seed} if temperature else settings
 
 
-def _key(subject: Subject, items: pa.Table, decoding: Mapping[str, float]) -> str:
+def _key(
+    subject: Subject,
+    items: pa.Table,
+    decoding: Mapping[str, float],
+    turns: Mapping[str, Sequence[chat.Message]],
+) -> str:
     """SHA-256 over all that an answer and its verdict depend on."""
-    identity = {
+    identity: dict[str, Any] = {
         "weights": subject.weights,
         "tokenizer": subject.tokenizer_digest,
         "template": chat.TEMPLATE,
@@ -238,6 +253,11 @@ def _key(subject: Subject, items: pa.Table, decoding: Mapping[str, float]) -> st
         "decoding": decoding,
         "scorer": SCORER,
     }
+    if turns:
+        identity["before"] = {
+            item_id: [message.model_dump() for message in before]
+            for item_id, before in turns.items()
+        }
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
 
 

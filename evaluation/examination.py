@@ -1,11 +1,11 @@
 """The examination that every model of every phase sits: the same text, and the same items.
 
 A model is loaded once, scored on the held-out documents and asked the items: all of them for its
-likeliest answer, those with new values for a drawn one too. What it said is kept (``answers``), so
-asking again costs nothing.
+likeliest answer, those with new values for a drawn one too, and once more as the second turn of a
+conversation. What it said is kept (``answers``), so asking again costs nothing.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
@@ -16,15 +16,16 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from datalake.workspace import Inputs, Version, Workspace, folder_digest
-from evaluation import answers, held_out, scorecard
+from evaluation import answers, held_out, scorecard, second_turn
 from evaluation.findings import Evaluation, TaskResult
 from evaluation.held_out import HeldOut
 from evaluation.likelihood import model_nats, sum_by_document
-from evaluation.task_scores import TEST_SPLITS, score_answers, score_draws
+from evaluation.task_scores import TEST_SPLITS, score_answers, score_draws, score_later
 from training.checkpoint import Checkpoint, latest, load
 from training.inference.checkpointed import load_model
 from training.models.language_model import LanguageModel
 from training.tokenizer.bpe import Tokenizer
+from training.tokenizer.chat import Message
 
 _SAY_SECONDS = 5.0  # between two lines of progress
 
@@ -124,7 +125,11 @@ class Examination:
             tokenizer_digest=self.tokenizer_digest,
         )
 
-        def answered(items: pa.Table, temperature: float) -> pa.Table:
+        def answered(
+            items: pa.Table,
+            temperature: float = 0,
+            before: Mapping[str, Sequence[Message]] | None = None,
+        ) -> pa.Table:
             return answers.answer_items(
                 self.workspace,
                 subject,
@@ -133,18 +138,31 @@ class Examination:
                 rows_per_batch=self.answers_per_batch,
                 temperature=temperature,
                 seed=self.seed,
+                before=before,
             )
 
-        said = answered(items, 0)
-        drawn = answered(items.filter(pc.field("split") == TEST_SPLITS[0]), self.temperature)
+        said = answered(items)
+        values = items.filter(pc.field("split") == TEST_SPLITS[0])
+        drawn = answered(values, self.temperature)
+        before = second_turn.exchanges(values)
+        room = candidate.model.config.context_length - self.max_new_tokens
+        fitting = second_turn.that_fit(values, before, self.tokenizer, room)
+        later = answered(fitting, before=before) if fitting.num_rows else None
+        num_left_out = values.num_rows - fitting.num_rows
+        if num_left_out:
+            self.workspace.say(
+                f"{candidate.name}: {num_left_out:,} of {values.num_rows:,} items do not fit the "
+                "context as a second turn"
+            )
         scores = score_answers(
             said,
             items=answers.items_digest(items),
             max_new_tokens=self.max_new_tokens,
             first_prompt_ids=answers.prompt_ids(items.slice(0, 1).to_pylist()[0], self.tokenizer),
             drawn=score_draws(drawn, temperature=self.temperature, seed=self.seed),
+            later=None if later is None else score_later(later, num_left_out=num_left_out),
         )
-        return TaskResult(scores=scores, answers=said, drawn=drawn)
+        return TaskResult(scores=scores, answers=said, drawn=drawn, later=later)
 
 
 def begin(

@@ -6,6 +6,7 @@
     <artifact>/<phase>/tasks.json          scores of tasks (``task_scores``)
     <artifact>/<phase>/answers.parquet     every answer with its verdict
     <artifact>/<phase>/drawn.parquet       every drawn answer, likewise
+    <artifact>/<phase>/later.parquet       every answer in a second turn, likewise
 
 Likelihoods and answers are kept one by one, so that two models can later be compared on each
 document and each item, and not only by their totals.
@@ -24,7 +25,15 @@ from datalake.config import Config, Refusal
 from evaluation.intervals import Interval, paired_difference
 from evaluation.likelihood import DocumentSums
 from evaluation.scorecard import MODEL, Scorecard
-from evaluation.task_scores import Comparison, PairedDraws, TaskScores, compare, compare_draws
+from evaluation.task_scores import (
+    Comparison,
+    Paired,
+    PairedDraws,
+    TaskScores,
+    compare,
+    compare_draws,
+    compare_later,
+)
 
 _INDEX = "comparisons.json"
 _SCORECARD = "evaluation.json"
@@ -32,6 +41,7 @@ _DOCUMENTS = "documents.parquet"
 _TASKS = "tasks.json"
 _ANSWERS = "answers.parquet"
 _DRAWN = "drawn.parquet"
+_LATER = "later.parquet"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,6 +51,7 @@ class TaskResult:
     scores: TaskScores
     answers: pa.Table  # of ``answers.SCHEMA``, greedy
     drawn: pa.Table | None = None  # likewise; None where nothing was drawn
+    later: pa.Table | None = None  # likewise, greedy; None where nothing was asked in a second turn
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -110,6 +121,8 @@ def write(folder: Path, findings: Findings) -> None:
             pq.write_table(model.tasks.answers, place / _ANSWERS, compression="zstd")
             if model.tasks.drawn is not None:
                 pq.write_table(model.tasks.drawn, place / _DRAWN, compression="zstd")
+            if model.tasks.later is not None:
+                pq.write_table(model.tasks.later, place / _LATER, compression="zstd")
 
 
 def read(folder: str | Path) -> Findings:
@@ -145,7 +158,12 @@ def comparison(first: Evaluation, second: Evaluation) -> Comparison:
     )
     _refuse_unlike("items", names, asked.items[:16], also.items[:16])
     _refuse_unlike("max_new_tokens", names, asked.max_new_tokens, also.max_new_tokens)
-    return found.model_copy(update={"drawn": _drawn(first.tasks, second.tasks, names)})
+    return found.model_copy(
+        update={
+            "drawn": _drawn(first.tasks, second.tasks, names),
+            "later": _later(first.tasks, second.tasks),
+        }
+    )
 
 
 def all_models(findings: Iterable[Findings]) -> tuple[Evaluation, ...]:
@@ -161,6 +179,13 @@ def _drawn(first: TaskResult, second: TaskResult, names: tuple[str, str]) -> Pai
     for what in ("temperature", "seed"):
         _refuse_unlike(f"{what} of draws", names, getattr(one, what), getattr(other, what))
     return compare_draws(first.drawn, second.drawn, names=names, temperature=one.temperature)
+
+
+def _later(first: TaskResult, second: TaskResult) -> Paired | None:
+    """The first against the second by what they were asked second, where both were."""
+    if first.later is None or second.later is None:
+        return None
+    return compare_later(first.later, second.later)
 
 
 def _text_difference(first: Evaluation, second: Evaluation) -> Interval:
@@ -207,6 +232,7 @@ def _read_tasks(folder: Path) -> TaskResult | None:
         scores=TaskScores.model_validate_json((folder / _TASKS).read_bytes()),
         answers=pq.read_table(folder / _ANSWERS),
         drawn=pq.read_table(folder / _DRAWN) if (folder / _DRAWN).is_file() else None,
+        later=pq.read_table(folder / _LATER) if (folder / _LATER).is_file() else None,
     )
 
 

@@ -9,7 +9,8 @@ from evaluation.scorecard import ALL
 from evaluation.task_scores import TEST_SPLITS, Comparison, TaskScores
 
 _OF_OTHERS = {
-    *("accuracy", "accuracy_new_templates", "accuracy_drawn", "over_refusal", "house_style")
+    *("accuracy", "accuracy_new_templates", "accuracy_drawn", "accuracy_second_turn"),
+    *("over_refusal", "house_style"),
 }
 
 Number = int | float | str
@@ -41,6 +42,8 @@ def report(found: Findings) -> dict[str, Number]:
         gain = mine[-1].whole.gain
         if mine[-1].drawn is not None:
             numbers |= _interval("gain_drawn", mine[-1].drawn.gain)
+        if mine[-1].later is not None:
+            numbers |= _interval("gain_second_turn", mine[-1].later.gain)
         numbers |= _interval("gain", gain) | {"tax": round(mine[-1].bits_per_byte.value, 5)}
     for model in found.models:
         if model is not main and model.tasks:
@@ -57,6 +60,7 @@ def _of_tasks(scores: TaskScores) -> dict[str, Number]:
         "accuracy": scores.splits[TEST_SPLITS[0]].strict,
         "accuracy_new_templates": scores.splits[TEST_SPLITS[1]].strict,
         "accuracy_drawn": scores.drawn.strict if scores.drawn else None,
+        "accuracy_second_turn": scores.later.strict if scores.later else None,
         "refusal": scores.safety.refusal,
         "over_refusal": scores.safety.over_refusal,
         "style": scores.style.asked,
@@ -92,6 +96,10 @@ def _of_model(model: Evaluation) -> Iterator[tuple[str, float]]:
     if scores.drawn is not None:
         yield from _named("drawn/accuracy", scores.drawn.strict)
         yield "drawn/unfinished", scores.drawn.num_unfinished
+    if scores.later is not None:
+        yield from _named("later/accuracy", scores.later.strict)
+        yield "later/unfinished", scores.later.num_unfinished
+        yield "later/left_out", scores.later.num_left_out
     yield from _named("safety/refusal", scores.safety.refusal)
     yield from _named("safety/over_refusal", scores.safety.over_refusal)
     yield from _named("safety/compliance", scores.safety.compliance)
@@ -104,7 +112,8 @@ def _of_comparison(comparison: Comparison) -> Iterator[tuple[str, float]]:
     # MLflow takes no other signs in a metric's name.
     name = re.sub(r"[^\w. -]", "", comparison.title)
     drawn = {"drawn": comparison.drawn} if comparison.drawn else {}
-    for split, found in {**comparison.splits, **drawn}.items():
+    later = {"later": comparison.later} if comparison.later else {}
+    for split, found in {**comparison.splits, **drawn, **later}.items():
         yield from _named(f"{name}/{split}/gain", found.gain)
         yield f"{name}/{split}/won", found.won
         yield f"{name}/{split}/lost", found.lost

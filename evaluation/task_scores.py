@@ -7,7 +7,9 @@ that removes the spread that comes from some items being harder than others, and
 one only where the bootstrap and the exact test both say so.
 
 Greedy answers are what a user gets. Beside them stands how often a drawn answer is right: training
-by rewards makes right answers likelier, and moves the likeliest one last.
+by rewards makes right answers likelier, and moves the likeliest one last. And how often an answer
+is right where another exchange stands before the question: a model that has learned from
+conversations of one turn may fail there at what it can do.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -59,6 +61,12 @@ class Draws(Accuracy):
     seed: int
 
 
+class Later(Accuracy):
+    """How many items with new values were answered rightly as the second turn of a conversation."""
+
+    num_left_out: int  # did not fit the context behind an exchange; in no other number
+
+
 class FamilyScores(Config):
     """One family of tasks in one split."""
 
@@ -98,6 +106,7 @@ class TaskScores(Config):
     style: StyleScores
     mean_tokens: float  # of an answer
     drawn: Draws | None = None  # all else is of greedy answers
+    later: Later | None = None  # all else is of items that were asked first
 
     def of_family(self, family: str) -> Accuracy | None:
         """Both splits of a family together, None where there is no item of it."""
@@ -155,6 +164,7 @@ class Comparison(Config):
     over_refusal: Interval | None
     bits_per_byte: Interval  # of held-out text, paired by document: above 0 is the alignment tax
     drawn: PairedDraws | None = None  # None where one of them drew none
+    later: Paired | None = None  # in a second turn; None where one of them was asked nothing there
 
     @property
     def is_with_control(self) -> bool:
@@ -178,6 +188,7 @@ def score_answers(
     max_new_tokens: int,
     first_prompt_ids: Sequence[int],
     drawn: Draws | None = None,
+    later: Later | None = None,
 ) -> TaskScores:
     """Scores per family and split and over all. ``items`` is the digest of what was asked."""
     rows = answers.sort_by("item_id").to_pylist()
@@ -197,12 +208,18 @@ def score_answers(
         style=_style(rows),
         mean_tokens=float(np.mean([row["num_tokens"] for row in rows])),
         drawn=drawn,
+        later=later,
     )
 
 
 def score_draws(answers: pa.Table, *, temperature: float, seed: int) -> Draws:
     """What drawn ``answers`` come to."""
     return Draws(**dict(accuracy(answers.to_pylist())), temperature=temperature, seed=seed)
+
+
+def score_later(answers: pa.Table, *, num_left_out: int) -> Later:
+    """What ``answers`` in a second turn come to."""
+    return Later(**dict(accuracy(answers.to_pylist())), num_left_out=num_left_out)
 
 
 def accuracy(rows: Rows) -> Accuracy:
@@ -271,6 +288,22 @@ def compare_draws(
     if len(_both_judged(pairs)) < 2:
         return None
     return PairedDraws(**dict(paired(pairs)), temperature=temperature)
+
+
+def compare_later(first: pa.Table, second: pa.Table) -> Paired | None:
+    """``first`` against ``second``, tables of answers in a second turn.
+
+    What fits a second turn depends on the context of a model: items that one of them lacks are left
+    out, and counted. None where fewer than two were judged for both.
+    """
+    rows = [{row["item_id"]: row for row in table.to_pylist()} for table in (first, second)]
+    common = sorted(rows[0].keys() & rows[1].keys())
+    pairs = [(rows[0][item_id], rows[1][item_id]) for item_id in common]
+    if len(_both_judged(pairs)) < 2:
+        return None
+    found = paired(pairs)
+    lone = len(rows[0].keys() ^ rows[1].keys())
+    return found.model_copy(update={"left_out": found.left_out + lone})
 
 
 def paired(pairs: Pairs) -> Paired:

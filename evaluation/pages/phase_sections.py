@@ -1,15 +1,21 @@
 """Sections of the model card about how a chat model came about, phase by phase."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from evaluation.findings import Evaluation, Findings, all_models
 from evaluation.pages.charts import Series, line_chart
 from evaluation.pages.page import Html, facts, figure, folded, html, paragraph, side_by_side, table
-from evaluation.pages.task_sections import drawn_column, drawn_rate, rate
+from evaluation.pages.task_sections import (
+    SECOND_TURN_COLUMN,
+    drawn_column,
+    drawn_rate,
+    rate,
+    second_turn_rate,
+)
 from evaluation.scorecard import ALL, MODEL
-from evaluation.task_scores import TEST_SPLITS, Comparison, points
+from evaluation.task_scores import TEST_SPLITS, Comparison, TaskScores, points
 from evaluation.tasks.catalogue import FAMILIES
 
 SAMPLES = 2  # right and wrong answers of each family on the card
@@ -80,13 +86,14 @@ def phases(story: Story) -> Iterator[Html]:
         "Right: share of test items answered rightly, with 95 % interval. Gain: over the phase "
         "that it was made from, on the same items.",
         ("Phase", "Made from", "Right, new values, %", "Right, new wordings, %")
-        + (drawn_column(story.models), "Gain", "Against more fine-tuning"),
+        + (drawn_column(story.models), SECOND_TURN_COLUMN, "Gain", "Against more fine-tuning"),
         [
             (
                 record.name,
                 record.made_from,
                 *(_right(by_name.get(record.name), split) for split in TEST_SPLITS),
-                _drawn(by_name.get(record.name)),
+                _of_scores(by_name.get(record.name), drawn_rate),
+                _of_scores(by_name.get(record.name), second_turn_rate),
                 _verdict(gains.get(record.name)),
                 _verdict(controls.get(record.name)),
             )
@@ -214,15 +221,21 @@ def limits(story: Story) -> Iterator[str]:
     scores = model.tasks.scores
     names = sorted({one.family for one in scores.families})
     yield (
-        f"It was taught and tested on {len(names)} kinds of short tasks ({', '.join(names)}), one "
-        "question at a time. What it says to anything else is not measured, and what it says "
-        "about the world is not checked."
+        f"It was taught and tested on {len(names)} kinds of short tasks ({', '.join(names)}), "
+        f"{_length_of_talk(scores)}. What it says to anything else is not measured, and what it "
+        "says about the world is not checked."
     )
     values, wordings = (scores.splits[split].strict for split in TEST_SPLITS)
     if values and wordings and values.low > wordings.high:
         yield (
             f"A new wording costs it {100 * (values.value - wordings.value):.1f} points: it has "
             "learned the wordings of its training better than the instructions."
+        )
+    later = scores.later.strict if scores.later else None
+    if values and later and values.low > later.high:
+        yield (
+            f"It is right on {100 * later.value:.1f} % of items that follow another exchange, and "
+            f"on {100 * values.value:.1f} % of those that open a conversation."
         )
     weak = [
         f"{one.family} ({100 * one.accuracy.strict.value:.0f} %)"
@@ -284,8 +297,14 @@ def _right(model: Evaluation | None, split: str) -> str:
     return rate(model.tasks.scores.splits[split].strict)
 
 
-def _drawn(model: Evaluation | None) -> str:
-    return "–" if model is None or model.tasks is None else drawn_rate(model.tasks.scores)
+def _length_of_talk(scores: TaskScores) -> str:
+    if scores.later:
+        return "and asked at most two questions in a conversation"
+    return "one question at a time"
+
+
+def _of_scores(model: Evaluation | None, rate_of: Callable[[TaskScores], str]) -> str:
+    return "–" if model is None or model.tasks is None else rate_of(model.tasks.scores)
 
 
 def _verdict(comparison: Comparison | None) -> str:

@@ -10,6 +10,8 @@ from evaluation.task_scores import TEST_SPLITS, Comparison, Paired, TaskScores
 
 SPLIT_NAMES = {ALL: "all items", TEST_SPLITS[0]: "new values", TEST_SPLITS[1]: "new wordings"}
 
+IN_SECOND_TURN = "in a second turn"
+
 _Rates = Callable[[TaskScores], Mapping[str, Interval | None]]
 _LOOKS: dict[str, Look] = {"base": "other", "sft": "first", "dpo": "second", "chat": "third"}
 
@@ -36,12 +38,15 @@ def family_chart(models: Sequence[Evaluation], split: str = ALL) -> str:
 
 
 def accuracy_chart(models: Sequence[Evaluation]) -> str:
-    """Share of right answers to new values and to new wordings, and of drawn ones."""
+    """Share of right answers: new values, new wordings, drawn ones, in a second turn."""
 
     def rates(scores: TaskScores) -> dict[str, Interval | None]:
         found = {SPLIT_NAMES[split]: scores.splits[split].strict for split in TEST_SPLITS}
-        drawn = scores.drawn
-        return found | ({drawn_at(drawn.temperature): drawn.strict} if drawn else {})
+        if scores.drawn:
+            found[drawn_at(scores.drawn.temperature)] = scores.drawn.strict
+        if scores.later:
+            found[IN_SECOND_TURN] = scores.later.strict
+        return found
 
     return _grouped("Right answers", "% right", models, rates)
 
@@ -69,7 +74,7 @@ def style_chart(models: Sequence[Evaluation]) -> str:
 
 
 def gain_chart(comparisons: Sequence[Comparison]) -> str:
-    """Gains in points, in all, per split and of drawn answers; grey is no gain and no loss."""
+    """Gains in points: in all, per split, drawn, in a second turn; grey is no gain and no loss."""
     looks: dict[str, Look] = {"gain": "third", "loss": "second", "none": "other"}
     bars = [
         Bar(
@@ -90,6 +95,8 @@ def _gains(comparison: Comparison) -> Iterator[tuple[str, Paired]]:
         yield SPLIT_NAMES[split], found
     if comparison.drawn is not None:
         yield drawn_at(comparison.drawn.temperature), comparison.drawn
+    if comparison.later is not None:
+        yield IN_SECOND_TURN, comparison.later
 
 
 def _grouped(title: str, unit: str, models: Sequence[Evaluation], rates: _Rates) -> str:

@@ -12,6 +12,8 @@ from evaluation.pages.task_charts import percent
 from evaluation.scorecard import ALL, MODEL
 from evaluation.task_scores import TEST_SPLITS, Accuracy, Comparison, Paired, TaskScores
 
+SECOND_TURN_COLUMN = f"{task_charts.IN_SECOND_TURN.capitalize()}, %"  # of ``second_turn_rate``
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Rank:
@@ -70,7 +72,8 @@ def accuracy(models: Sequence[Evaluation]) -> Iterator[Html]:
         "worded as in training. New wordings: operands never seen, in templates never seen, "
         "which asks whether the instruction was understood. Drawn: one answer to each item with "
         "new values, drawn from what the model thinks likely: rewards move that before they move "
-        "the likeliest answer.",
+        "the likeliest answer. In a second turn: the items with new values once more, behind "
+        "another item and its right answer, as far as both fit the context.",
         look="soft",
     )
     yield figure(
@@ -84,13 +87,15 @@ def accuracy(models: Sequence[Evaluation]) -> Iterator[Html]:
         "Models whose interval overlaps that of the best of their group share its place. "
         "Lenient: the answer is in there, if not in the form that was asked for.",
         ("Model", "New values, %", "New wordings, %")
-        + (drawn_column([model for model, _ in ranked]), "Lenient, %", "No end", "Not judged"),
+        + (drawn_column([model for model, _ in ranked]), SECOND_TURN_COLUMN)
+        + ("Lenient, %", "No end", "Not judged"),
         [
             (
                 model.name,
                 new_values,
                 new_wordings,
                 drawn_rate(scores),
+                second_turn_rate(scores),
                 _share(scores.splits[ALL].lenient),
                 scores.splits[ALL].num_unfinished,
                 scores.splits[ALL].num_items - scores.splits[ALL].num_judged,
@@ -121,8 +126,9 @@ def comparisons(found: Sequence[Comparison], left_out: Sequence[str]) -> Iterato
                 "orange: loss; grey: no significant difference.",
             )
     yield table(
-        "Greedy answers to all items, and drawn ones to those with new values. p: exact McNemar "
-        "test. Detectable: the smallest gain that so many items show.",
+        "Greedy answers to all items, and to those with new values drawn ones and greedy ones in a "
+        "second turn. p: exact McNemar test. Detectable: the smallest gain that so many items "
+        "show.",
         ("Comparison", "Verdict", "Won", "Lost", "p", "Detectable"),
         [
             (
@@ -245,12 +251,19 @@ def drawn_rate(scores: TaskScores) -> str:
     return rate(scores.drawn.strict if scores.drawn else None)
 
 
+def second_turn_rate(scores: TaskScores) -> str:
+    """Share of answers in a second turn that are right; a dash where nothing was asked there."""
+    return rate(scores.later.strict if scores.later else None)
+
+
 def _outcomes(found: Sequence[Comparison]) -> Iterator[tuple[str, Paired]]:
-    """Each comparison by greedy answers, then by drawn ones."""
+    """Each comparison by greedy answers, then by drawn ones, then by those in a second turn."""
     for one in found:
         yield one.title, one.whole
         if one.drawn is not None:
             yield f"{one.title}, {task_charts.drawn_at(one.drawn.temperature)}", one.drawn
+        if one.later is not None:
+            yield f"{one.title}, {task_charts.IN_SECOND_TURN}", one.later
 
 
 def _ranked(column: Sequence[Accuracy]) -> list[Html]:

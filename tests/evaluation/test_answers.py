@@ -10,7 +10,7 @@ import torch
 
 from datalake.config import Refusal
 from datalake.workspace import Workspace
-from evaluation import answers
+from evaluation import answers, second_turn
 from evaluation.answers import SCHEMA, Subject, answer_items, items_digest, read_items
 from evaluation.likelihood import one_thread_per_operator
 from tests.evaluation.items import bytes_tokenizer, drawn
@@ -133,6 +133,25 @@ def test_draws_are_kept_apart_from_greedy_answers_and_from_other_draws(workspace
         assert len(list((workspace.home / "runs").iterdir())) == number
     ask(workspace, subject, some, seed=1)  # nothing is drawn, so no seed counts
     assert len(list((workspace.home / "runs").iterdir())) == number
+
+
+def test_turns_before_an_item_are_read_and_their_answers_kept_apart(workspace, subject, items):
+    some = items.slice(0, 6)
+    first = ask(workspace, subject, some, longest=8)
+    before = second_turn.exchanges(some)
+    fitting = second_turn.that_fit(some, before, bytes_tokenizer(), CONTEXT - 8)
+    assert fitting.num_rows > 1
+    second = ask(workspace, subject, fitting, longest=8, before=before)
+    assert second["item_id"].equals(fitting["item_id"])
+    there = {row["item_id"]: row["text"] for row in first.to_pylist()}
+    assert any(row["text"] != there[row["item_id"]] for row in second.to_pylist())
+    assert len(list((workspace.home / "runs").iterdir())) == 2
+    assert ask(workspace, subject, some, longest=8, before={}).equals(first)
+    assert len(list((workspace.home / "runs").iterdir())) == 2
+    others = {item_id: before[max(before)] for item_id in before}
+    ask(workspace, subject, fitting.slice(0, 1), longest=8, before=before)
+    ask(workspace, subject, fitting.slice(0, 1), longest=8, before=others)
+    assert len(list((workspace.home / "runs").iterdir())) == 4
 
 
 def test_an_answer_without_an_end_is_wrong_whatever_it_began_with(workspace, subject, items):

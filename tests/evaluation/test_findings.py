@@ -9,7 +9,7 @@ from datalake.config import Refusal
 from evaluation import findings, numbers
 from evaluation.answers import SCHEMA
 from evaluation.findings import Evaluation, Findings, TaskResult
-from evaluation.task_scores import score_answers, score_draws
+from evaluation.task_scores import score_answers, score_draws, score_later
 from tests.evaluation.test_scorecard import card, sums
 
 
@@ -50,29 +50,32 @@ def model(
     drawn: str = "",
     temperature: float = 1.0,
     seed: int = 0,
+    later: str = "",
 ) -> Evaluation:
     found, sources = sums(gain=gain)
     said = answers(right)
     draws = answers(drawn) if drawn else None
+    second = answers(later) if later else None
     scores = score_answers(
         said,
         items="d" * 64,
         max_new_tokens=max_new_tokens,
         first_prompt_ids=(1, 2),
         drawn=draws and score_draws(draws, temperature=temperature, seed=seed),
+        later=second and score_later(second, num_left_out=2),
     )
     return Evaluation(
         phase=phase,
         card=card(name=name, gain=gain),
         sums=found,
         sources=sources,
-        tasks=TaskResult(scores=scores, answers=said, drawn=draws),
+        tasks=TaskResult(scores=scores, answers=said, drawn=draws, later=second),
     )
 
 
 def two_models() -> Findings:
-    base = model("base", "0001" * 5, "base", drawn="0000110000")
-    sft = model("sft", "1101" * 5, gain=0.1, drawn="1111100000")
+    base = model("base", "0001" * 5, "base", drawn="0000110000", later="00000000")
+    sft = model("sft", "1101" * 5, gain=0.1, drawn="1111100000", later="1100000000")
     return Findings(
         models=(base, sft),
         comparisons=(findings.comparison(sft, base),),
@@ -90,6 +93,7 @@ def test_findings_read_back_as_they_were_written(tmp_path):
         assert one.tasks.scores == other.tasks.scores
         assert one.tasks.answers.equals(other.tasks.answers)
         assert one.tasks.drawn.equals(other.tasks.drawn)
+        assert one.tasks.later.equals(other.tasks.later)
         assert (one.sources == other.sources).all()
         assert (one.sums.doc_ids == other.sums.doc_ids).all()
         for scorer, nats in other.sums.nats.items():
@@ -101,7 +105,7 @@ def test_equal_findings_are_equal_bytes(tmp_path):
         (tmp_path / name).mkdir()
         findings.write(tmp_path / name, two_models())
     of_model = ("answers.parquet", "documents.parquet", "drawn.parquet")
-    of_model += ("evaluation.json", "tasks.json")
+    of_model += ("evaluation.json", "later.parquet", "tasks.json")
     files = sorted(
         str(p.relative_to(tmp_path / "one")) for p in (tmp_path / "one").rglob("*") if p.is_file()
     )
@@ -145,10 +149,26 @@ def test_draws_are_compared_where_both_models_have_them(tmp_path):
     assert (again.drawn, again.scores.drawn) == (None, None)
 
 
-def test_scores_without_a_word_of_draws_are_still_read():
-    scores = model("base", "01" * 5).tasks.scores
-    before = scores.model_dump_json(exclude={"drawn"})
-    assert type(scores).model_validate_json(before) == scores
+def test_second_turns_are_compared_on_the_items_that_both_models_were_asked(tmp_path):
+    found = two_models()
+    (one,) = found.comparisons
+    assert (one.later.won, one.later.lost, one.later.num_items, one.later.left_out) == (2, 0, 8, 2)
+    assert one.later.gain.value == 0.25
+    without = model("sft", "1101" * 5)
+    assert findings.comparison(without, found.of("base")).later is None
+    assert findings.comparison(found.of("sft"), model("base", "01" * 10)).later is None
+    findings.write(tmp_path, Findings(models=(without,)))
+    again = findings.read(tmp_path).of("sft").tasks
+    assert (again.later, again.scores.later) == (None, None)
+
+
+def test_what_does_not_speak_of_draws_and_second_turns_is_still_read():
+    first, second = model("sft", "01" * 5), model("base", "01" * 5)
+    assert first.tasks is not None
+    scores, compared = first.tasks.scores, findings.comparison(first, second)
+    for one in (scores, compared):
+        before = one.model_dump_json(exclude={"drawn", "later"})
+        assert type(one).model_validate_json(before) == one
 
 
 def test_draws_make_their_way_into_metrics_and_the_report():
@@ -160,6 +180,19 @@ def test_draws_make_their_way_into_metrics_and_the_report():
     assert metrics["sft against base/drawn/gain"] == report["gain_drawn"] == 0.3
     assert report["accuracy_drawn"] == 0.5 and report["accuracy_drawn of base"] == 0.2
     assert report["sft against base"] == found.comparisons[0].whole.verdict
+
+
+def test_second_turns_make_their_way_into_metrics_and_the_report():
+    found = two_models()
+    metrics, report = numbers.metrics(found), numbers.report(found)
+    assert metrics["sft/later/accuracy"] == report["accuracy_second_turn"] == 0.2
+    assert metrics["sft/later/left_out"] == 2
+    assert metrics["base/later/accuracy"] == report["accuracy_second_turn of base"] == 0
+    assert metrics["sft against base/later/won"] == 2
+    assert metrics["sft against base/later/gain"] == report["gain_second_turn"] == 0.25
+    alone = Findings(models=(model("sft", "01" * 5),))
+    assert not any("later" in name for name in numbers.metrics(alone))
+    assert "accuracy_second_turn" not in numbers.report(alone)
 
 
 def test_a_folder_without_findings_is_refused(tmp_path):

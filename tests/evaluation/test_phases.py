@@ -139,6 +139,37 @@ def test_every_item_with_new_values_is_answered_once_more_by_a_draw(phases):
         assert model.tasks.scores.drawn.num_items == 16
 
 
+def test_items_with_new_values_that_fit_are_asked_once_more_in_a_second_turn(phases):
+    workspace, inputs = phases
+    short = drawn(4, families=("count", "uppercase"))
+    asked = inputs | {"instructions": workspace.lake.overwrite("instructions", short).version}
+    base = run.base_evaluation(workspace, of(asked, *BASE_READS), BASE)
+    asked["base_evaluation"] = base.version
+    made = run.sft_evaluation(workspace, of(asked, *SFT_READS), SFT)
+    found = findings.read(str(made.version))
+    tasks = found.of("sft").tasks
+    assert tasks.scores.later.num_items == tasks.later.num_rows > 1
+    assert tasks.scores.later.num_left_out == 8 - tasks.later.num_rows > 0
+    values = tasks.answers.filter(pc.field("split") == "test_values")
+    assert set(tasks.later["item_id"].to_pylist()) < set(values["item_id"].to_pylist())
+    assert found.comparisons[0].later.num_items == tasks.later.num_rows
+    left_out = tasks.scores.later.num_left_out
+    line = f"tiny sft: {left_out} of 8 items do not fit the context as a second turn"
+    assert line in inputs["made"]["said"]
+    assert base.report["accuracy_second_turn"] == made.report["accuracy_second_turn"] == 0
+
+
+def test_where_no_item_fits_a_second_turn_nothing_is_said_of_it(phases):
+    _, inputs = phases
+    found = findings.read(str(inputs["chat_evaluation"]))
+    for model in found.models:
+        assert (model.tasks.later, model.tasks.scores.later) == (None, None)
+    assert {one.later for one in found.comparisons} == {None}
+    assert "accuracy_second_turn" not in made_of(phases, "chat").report
+    line = "tiny chat: 16 of 16 items do not fit the context as a second turn"
+    assert line in inputs["made"]["said"]
+
+
 def test_every_phase_is_compared_with_the_one_before_and_with_its_control(phases):
     _, inputs = phases
     found = findings.read(str(inputs["chat_evaluation"]))

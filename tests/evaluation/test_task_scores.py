@@ -12,10 +12,12 @@ from evaluation.task_scores import (
     Comparison,
     compare,
     compare_draws,
+    compare_later,
     paired,
     points,
     score_answers,
     score_draws,
+    score_later,
 )
 
 TAX = Interval(value=0.01, low=0.0, high=0.02)
@@ -202,6 +204,25 @@ def test_draws_are_compared_item_by_item():
     )
     alone = (table(first[:1]), table(second[:1]))
     assert compare_draws(*alone, names=("a", "b"), temperature=1.0) is None
+
+
+def test_second_turns_are_counted_as_answers_are():
+    rows = [row(0), row(1, score=0.0), row(2, score=0.0), row(3, score=None, outcome="timeout")]
+    found = score_later(table(rows), num_left_out=7)
+    assert (found.num_items, found.num_judged, found.num_right) == (4, 3, 1)
+    assert (found.strict, found.num_left_out) == (wilson(1, 3), 7)
+
+
+def test_second_turns_are_compared_on_the_items_that_both_were_asked():
+    first, second = discordant(won=14, lost=4, both=50, neither=32)
+    found = compare_later(table(first), table(second[::-1]))
+    assert (found.num_items, found.left_out, found.won, found.lost) == (100, 0, 14, 4)
+    assert found.gain == compared(first, second).whole.gain
+    second[40]["score"] = None
+    found = compare_later(table(first[2:]), table(second[:-1]))
+    assert (found.num_items, found.left_out, found.won, found.lost) == (96, 4, 12, 4)
+    assert compare_later(table(first[:2]), table(second[1:])) is None
+    assert compare_later(table(first[:2]), table(second[2:])) is None
 
 
 def test_splits_and_families_are_compared_apart():

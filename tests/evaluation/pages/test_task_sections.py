@@ -14,9 +14,16 @@ from tests.evaluation.pages.test_page import Outline
 from tests.evaluation.test_findings import model
 
 BASE = model("tiny base", "0" * 80, "base", gain=0.3)
-SFT = model("tiny sft", "1110" * 20, "sft", gain=0.2, drawn="10" * 20)
+SFT = model("tiny sft", "1110" * 20, "sft", gain=0.2, drawn="10" * 20, later="0" * 40)
 CONTROL = model("tiny chat control: more SFT", "1111" * 15 + "1110" * 5, "chat-control")
-CHAT = model("tiny chat", "1111" * 2 + "1110" * 18, "chat", gain=0.1, drawn="1110" * 10)
+CHAT = model(
+    "tiny chat",
+    "1111" * 2 + "1110" * 18,
+    "chat",
+    gain=0.1,
+    drawn="1110" * 10,
+    later="10" * 20,
+)
 ALL_FOUR = (BASE, SFT, CHAT, CONTROL)
 
 
@@ -101,6 +108,26 @@ def test_drawn_answers_stand_beside_the_greedy_ones():
     assert "Drawn at temperature 1, %" in "".join(phase_sections.phases(story()))
     silent = whole_page((BASE,))
     assert ">Drawn, %</th>" in silent and "<td>–</td>" in silent
+
+
+def test_answers_in_a_second_turn_stand_beside_those_of_a_first():
+    document = whole_page()
+    assert ">In a second turn, %</th>" in document
+    assert "50.0\u00a0[" in document  # of the chat model
+    assert "tiny chat against tiny sft, in a second turn</th><td>+50.0 points [" in document
+    for chart in (task_charts.gain_chart(story().comparisons), task_charts.accuracy_chart([CHAT])):
+        assert "in a second turn" in chart
+    assert "In a second turn, %" in "".join(phase_sections.phases(story()))
+    said = list(phase_sections.limits(story()))
+    assert any("asked at most two questions in a conversation." in limit for limit in said)
+    assert any(
+        "right on 50.0 % of items that follow another exchange, and on 100.0 %" in limit
+        for limit in said
+    )
+    alone = dataclasses.replace(story(), findings=(Findings(models=(BASE,)),))
+    told = list(phase_sections.limits(alone))
+    assert any("one question at a time." in limit for limit in told)
+    assert not any("follow another exchange" in limit for limit in told)
 
 
 def test_sections_without_models_or_comparisons_say_so():
