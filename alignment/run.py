@@ -183,17 +183,17 @@ def preferences(workspace: Workspace, inputs: Inputs, config: PreferencesConfig)
     from alignment.rollouts import Sampling
     from alignment.sampled import sample
     from alignment.stage import opened
+    from training.job import run_folder
 
-    with opened(
-        workspace, "preferences", inputs, config, "sft_model", careless={"launch", "rule"}
-    ) as stage:
+    with opened(workspace, "preferences", inputs, config, "sft_model") as stage:
         items = stage.items_of("preference")
         sampling = Sampling(
             num_samples=config.num_samples,
             temperature=config.temperature,
             max_new_tokens=config.max_new_tokens,
         )
-        answers = sample(stage, items, sampling, config.seed)
+        folder = run_folder(workspace, "answers", inputs, config, {"launch", "rule"})
+        answers = sample(stage, items, sampling, config.seed, folder)
         pairs, report = make_pairs(
             items,
             answers.samples,

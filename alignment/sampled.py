@@ -61,13 +61,16 @@ class Answers:
     flops: float
 
 
-def sample(stage: Stage, items: pa.Table, sampling: Sampling, seed: int) -> Answers:
-    """``sampling.num_samples`` answers of the stage's parent to every one of ``items``."""
+def sample(stage: Stage, items: pa.Table, sampling: Sampling, seed: int, folder: Path) -> Answers:
+    """``sampling.num_samples`` answers of the stage's parent to every one of ``items``.
+
+    They are kept in ``folder``, which is named by all that decides them.
+    """
     rows, prompts = stage.rendered(items, sampling.max_new_tokens)
     draw = Draw(
         model=stage.parent.path,
         tokenizer=Path(str(stage.inputs["tokenizer"])),
-        folder=stage.folder / "rollouts",
+        folder=folder,
         items=rows,
         prompts=prompts,
         sampling=sampling,

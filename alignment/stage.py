@@ -2,7 +2,7 @@
 
 import hashlib
 import time
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -247,14 +247,13 @@ def opened(
     inputs: Inputs,
     config: Config,
     parent: str,
-    careless: Set[str] = frozenset({"launch", "num_checkpoints"}),
 ) -> Iterator[Stage]:
     """The stage ``name``, which starts from the checkpoint that the input ``parent`` names.
 
-    Its folder is named by everything that decides the result, all settings but the ``careless``
-    ones, so an interrupted phase goes on in its own folder and its own MLflow run.
+    Its folder is named by everything that decides the result, so an interrupted phase goes on in
+    its own folder and its own MLflow run.
     """
-    folder = run_folder(workspace, name, inputs, config, set(careless))
+    folder = run_folder(workspace, name, inputs, config, {"launch", "num_checkpoints"})
     found = checkpoint.load(Path(str(inputs[parent])))
     with tracking.open_run(
         workspace,

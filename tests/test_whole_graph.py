@@ -113,8 +113,8 @@ def test_every_phase_is_a_run_with_its_tables_and_the_model_that_it_starts_from(
         run = runs[name]
         assert run.info.status == "FINISHED", name
         assert run.data.tags["parent_model"] == value(home, parent, "tarn/version")
-        (model,) = [i.model_id for i in run.inputs.model_inputs][:1]
-        assert client.get_logged_model(model).name == parent
+        read_models = client.get_run(run.info.run_id).inputs.model_inputs
+        assert [client.get_logged_model(i.model_id).name for i in read_models] == [parent]
         read = {i.dataset.name for i in run.inputs.dataset_inputs}
         assert read & {"instructions", "preferences"}, name
         if name.endswith("_model"):
@@ -160,7 +160,7 @@ def test_the_leaderboard_shows_every_phase_and_what_each_is_worth(home: Path) ->
 def test_another_rule_for_preferences_recomputes_from_the_pairs_on(home: Path) -> None:
     recipe = home / "other-rule.yaml"
     recipe.write_text(
-        "extends: smoke\nname: smoke\nalignment: {preferences: {rule: {min_margin: 0.4}}}"
+        "extends: smoke\nname: smoke\nalignment: {preferences: {rule: {held_out_fraction: 0.4}}}"
     )
     done = tarn(home, "run", "--recipe", str(recipe))
     assert done.returncode == 0, done.stdout
@@ -199,7 +199,7 @@ def test_a_changed_threshold_recomputes_from_kept_on_and_not_the_crawl(home: Pat
     made = states(done.stdout)
     assert done.returncode == 0, done.stdout
     fresh = [key for key, state in made.items() if state == "fresh"]
-    assert fresh == ["raw/web", "raw/code", "documents", "signals"]
+    assert fresh == ["raw/web", "raw/code", "documents", "signals", "instructions"]
 
 
 def test_a_changed_rule_without_effect_stops_where_nothing_changed(home: Path) -> None:

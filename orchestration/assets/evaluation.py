@@ -28,7 +28,7 @@ STEPS = (
         section=lambda recipe: recipe.evaluation.sft_evaluation,
         kinds=("pytorch", "mlflow"),
         says="What fine-tuning brought: tasks, safety, style and text, against the base model.",
-        tells=("accuracy", "accuracy_new_templates", "refusal", "over_refusal"),
+        tells=("accuracy", "accuracy_new_templates", "accuracy_second_turn", "over_refusal"),
     ),
     Step(
         key="chat_evaluation",
@@ -41,7 +41,7 @@ STEPS = (
         section=lambda recipe: recipe.evaluation.chat_evaluation,
         kinds=("pytorch", "mlflow"),
         says="What preferences and rewards brought, against the phase before and controls.",
-        tells=("accuracy", "accuracy_new_templates", "refusal", "over_refusal", "style"),
+        tells=("accuracy", "accuracy_new_templates", "accuracy_second_turn", "house_style"),
     ),
     Step(
         key="leaderboard",
