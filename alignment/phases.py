@@ -11,10 +11,9 @@ from typing import Any, Protocol
 
 from alignment.sft import FineTuning
 from training import loop
+from training.job import CONTROL
 from training.loop import Objective, RunConfig, TrainResult
 from training.parallel.data_parallel import DataParallel
-
-CONTROL = "control"  # folder inside the phase's, itself the folder of a run
 
 
 class Configured(Objective, Protocol):

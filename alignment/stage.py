@@ -15,7 +15,7 @@ from pydantic import TypeAdapter
 
 from alignment.conversations import in_turns, render_items, render_pairs, render_prompts
 from alignment.examples import assert_disjoint, of_split
-from alignment.phases import CONTROL, Phase, work
+from alignment.phases import Phase, work
 from alignment.preferences import check_pairs
 from alignment.sft import FineTuneConfig, FineTuning
 from datalake.config import Config, Refusal
@@ -24,7 +24,7 @@ from evaluation.tasks.family import SPLITS, Split
 from training import checkpoint, launch, loop, progress, tracking
 from training.charts import curves_chart
 from training.checkpoint import Checkpoint
-from training.job import Text, run_folder
+from training.job import CONTROL, Text, run_folder
 from training.loop import TrainResult
 from training.models.variants import ModelConfig
 from training.tokenizer.bpe import Tokenizer

@@ -23,6 +23,7 @@ from evaluation.likelihood import model_nats, sum_by_document
 from evaluation.task_scores import TEST_SPLITS, score_answers, score_draws, score_later
 from training.checkpoint import Checkpoint, latest, load
 from training.inference.checkpointed import load_model
+from training.job import CONTROL
 from training.models.language_model import LanguageModel
 from training.tokenizer.bpe import Tokenizer
 from training.tokenizer.chat import Message
@@ -68,7 +69,7 @@ class Examination:
 
     def control(self, phase: str, asset: str, name: str) -> Candidate | None:
         """The model that equal compute made of the same start, None where none was trained."""
-        folder = Path(str(self.inputs[asset])).parent / "control"
+        folder = Path(str(self.inputs[asset])).parent / CONTROL
         found = latest(folder)
         if found is None:
             return None

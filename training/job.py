@@ -21,6 +21,9 @@ from training.parallel.data_parallel import DataParallel
 from training.pretraining import TrainConfig, train
 from training.tokenizer.bpe import Tokenizer
 
+# Inside a run's folder: the run that spent as much from the same start on more of what came before.
+CONTROL = "control"
+
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Text:

@@ -16,7 +16,7 @@ import torch
 
 from alignment import rollouts
 from alignment.dpo import DpoConfig, Preferring
-from alignment.phases import CONTROL, Configured, Phase, work
+from alignment.phases import Configured, Phase, work
 from alignment.policy_gradient import GrpoConfig, Reinforcing
 from alignment.reward_model import RewardConfig, Rewarding
 from alignment.rewards import RewardRule
@@ -37,6 +37,7 @@ from tests.alignment.small import (
 from training import checkpoint, progress
 from training.inference.checkpointed import load_model
 from training.inference.sampling import generate
+from training.job import CONTROL
 from training.loop import TrainResult, finished
 from training.losses import answer_log_probs
 from training.parallel.data_parallel import DataParallel
@@ -352,7 +353,7 @@ def test_a_killed_phase_ends_with_the_bits_of_an_undisturbed_one(
     (home / "objective").write_bytes(pickle.dumps(objective("killed")))
     run = home / "killed" / "run"
     process = subprocess.Popen([sys.executable, "-c", KILLED, home / "objective", run])
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 180
     while not list(run.glob("step-*4")):
         assert process.poll() is None and time.monotonic() < deadline
         time.sleep(0.01)
