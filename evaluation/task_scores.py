@@ -180,6 +180,16 @@ class Comparison(Config):
         """Both splits together."""
         return self.splits[ALL]
 
+    @property
+    def summary(self) -> str:
+        """The verdict on right answers, and what else moved by more than its interval."""
+        others = {
+            "house style": self.style_left_open,
+            "harmless requests declined": self.over_refusal,
+        }
+        moved = [f"{name} {points(d)}" for name, d in others.items() if d and d.excludes_zero]
+        return "; ".join([self.whole.verdict, *moved])
+
 
 def score_answers(
     answers: pa.Table,

@@ -184,7 +184,7 @@ def _lead(models: Sequence[Evaluation], board: Leaderboard) -> Iterator[Html]:
     yield paragraph(f"Of the phases, {first.name} answers most items rightly:", look="lead")
     yield task_sections.headline(scores)
     if board.comparisons:
-        yield bullets(f"{one.title}: {one.whole.verdict}" for one in board.comparisons)
+        yield bullets(f"{one.title}: {one.summary}" for one in board.comparisons)
 
 
 def _standing_parts(standing: Standing) -> Iterator[Html]:

@@ -140,7 +140,7 @@ def _chat_lead(card: Scorecard, story: Story) -> Iterator[Html]:
     )
     yield task_sections.headline(scores)
     yield bullets(
-        f"Against {one.second}: {one.whole.verdict}"
+        f"Against {one.second}: {one.summary}"
         for one in story.comparisons
         if one.phases[0] == last.phase
     )

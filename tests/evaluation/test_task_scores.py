@@ -249,6 +249,12 @@ def test_refusals_and_styles_are_compared_on_the_same_items():
     assert found.style_left_open.value == 0.5
     assert (found.style_asked, found.refusal) == (None, None)
     assert found.bits_per_byte == TAX
+    told = found.summary.split("; ")
+    assert told[0] == found.whole.verdict
+    assert told[1].startswith("house style +50.0 points [")
+    assert told[2].startswith("harmless requests declined -30.0 points [")
+    assert compared(model(2, 1.0), model(2, 1.0)).summary.startswith("no significant gain")
+    assert ";" not in compared(model(2, 1.0), model(2, 1.0)).summary
 
 
 def test_a_split_without_two_judged_items_is_refused():
