@@ -10,7 +10,7 @@ import mlflow
 import pytest
 
 from datalake.workspace import Workspace
-from training import tracking
+from training import progress, tracking
 
 
 @pytest.fixture(scope="module")
@@ -120,7 +120,7 @@ def test_metrics_are_followed_while_they_are_written(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(tracking, "SAY_SECONDS", 0.05)
+    monkeypatch.setattr(progress, "SAY_SECONDS", 0.05)
     path = tmp_path / "metrics.jsonl"
     said = workspace.said  # type: ignore[attr-defined]
     said.clear()
@@ -148,7 +148,7 @@ def test_a_run_that_went_back_to_a_checkpoint_is_followed_from_there(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(tracking, "SAY_SECONDS", 0.05)
+    monkeypatch.setattr(progress, "SAY_SECONDS", 0.05)
     path = tmp_path / "metrics.jsonl"
 
     def follow(steps: range) -> str:
