@@ -53,9 +53,7 @@ class Preferring:
     reference_flops: float = 0.0
 
     def __post_init__(self) -> None:
-        for name, pairs in (("pairs to train on", self.pairs), ("held-out pairs", self.held_out)):
-            if not pairs:
-                raise Refusal(f"{name} must be at least 1, got 0")
+        refuse_without_pairs(self.pairs, self.held_out)
 
     @property
     def num_steps(self) -> int:
@@ -129,3 +127,10 @@ class Preferring:
             now[:, 0], now[:, 1], reference[:, 0], reference[:, 1], self.config.beta
         )
         return {"loss": float(loss), **metrics, "held-out pairs": len(self.held_out)}
+
+
+def refuse_without_pairs(pairs: Sequence[Pair], held_out: Sequence[Pair]) -> None:
+    """Raises Refusal where there is nothing to learn from, or nothing to test on."""
+    for name, given in (("pairs to train on", pairs), ("held-out pairs", held_out)):
+        if not given:
+            raise Refusal(f"{name} must be at least 1, got 0")

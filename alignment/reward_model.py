@@ -16,8 +16,7 @@ from torch import Tensor, nn
 
 from alignment import losses
 from alignment.conversations import pad
-from alignment.dpo import Pair
-from datalake.config import Refusal
+from alignment.dpo import Pair, refuse_without_pairs
 from evaluation.intervals import Interval, wilson
 from evaluation.pages.charts import Bar, interval_chart
 from training import checkpoint
@@ -76,9 +75,7 @@ class Rewarding:
     log_probs: np.ndarray = field(init=False)  # of the parent, a token, [held-out pairs, 2]
 
     def __post_init__(self) -> None:
-        for name, pairs in (("pairs to train on", self.pairs), ("held-out pairs", self.held_out)):
-            if not pairs:
-                raise Refusal(f"{name} must be at least 1, got 0")
+        refuse_without_pairs(self.pairs, self.held_out)
 
     @property
     def num_steps(self) -> int:

@@ -238,13 +238,8 @@ def dpo_model(workspace: Workspace, inputs: Inputs, config: DpoModelConfig) -> M
         pairs, held_out = stage.pairs("train"), stage.pairs("held_out")
         objective = Preferring(
             DpoConfig(
-                model=stage.model,
-                optimizer=config.optimizer,
-                checkpoint_steps=stage.checkpoint_steps(config.num_steps),
-                seed=config.seed,
+                **stage.common,
                 precision=config.precision,
-                parent=stage.parent_digest,
-                num_steps=config.num_steps,
                 pairs_per_step=config.pairs_per_step,
                 beta=config.beta,
                 sft_weight=config.sft_weight,
@@ -283,13 +278,8 @@ def reward_model(workspace: Workspace, inputs: Inputs, config: RewardModelConfig
         pairs, held_out = stage.pairs("train"), stage.pairs("held_out")
         objective = Rewarding(
             RewardConfig(
-                model=stage.model,
-                optimizer=config.optimizer,
-                checkpoint_steps=stage.checkpoint_steps(config.num_steps),
-                seed=config.seed,
+                **stage.common,
                 precision=config.precision,
-                parent=stage.parent_digest,
-                num_steps=config.num_steps,
                 pairs_per_step=config.pairs_per_step,
                 centring=config.centring,
             ),
@@ -317,13 +307,8 @@ def chat_model(workspace: Workspace, inputs: Inputs, config: ChatModelConfig) ->
         held_out, held_out_prompts = stage.prompts("validation", config.max_new_tokens)
         objective = Reinforcing(
             config=GrpoConfig(
-                model=stage.model,
-                optimizer=config.optimizer,
-                checkpoint_steps=stage.checkpoint_steps(config.num_steps),
-                seed=config.seed,
+                **stage.common,
                 precision="float32",
-                parent=stage.parent_digest,
-                num_steps=config.num_steps,
                 prompts_per_step=config.prompts_per_step,
                 num_samples=config.num_samples,
                 temperature=config.temperature,

@@ -119,6 +119,18 @@ class Stage:
             "mlflow_run_id": self.run.run_id,
         }
 
+    @property
+    def common(self) -> dict[str, Any]:
+        """What the settings of every phase's run say, as the stage's section has it."""
+        return {
+            "model": self.model,
+            "optimizer": self.config.optimizer,
+            "checkpoint_steps": self.checkpoint_steps(self.config.num_steps),
+            "seed": self.config.seed,
+            "parent": self.parent_digest,
+            "num_steps": self.config.num_steps,
+        }
+
     def checkpoint_steps(self, num_steps: int) -> int:
         """Steps from one checkpoint to the next."""
         return -(-num_steps // int(self.config.num_checkpoints))
