@@ -170,6 +170,9 @@ def test_another_rule_for_preferences_recomputes_from_the_pairs_on(home: Path) -
         *("chat_evaluation", "leaderboard", "model_card"),
     }
     assert "answers [" not in done.stdout  # the same answers, paired anew
+    chat = Path(str(value(home, "chat_model", "tarn/version"))) / "manifest.json"
+    dpo = value(home, "dpo_model", "tarn/version")
+    assert json.loads(chat.read_text())["about"]["parent"] == dpo  # the new one, not its namesake
 
 
 def test_the_table_of_rows_names_documents_that_lead_back_to_their_bytes(home: Path) -> None:

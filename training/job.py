@@ -79,7 +79,9 @@ def run_folder(
     contents = {
         key: workspace.lake.content(key, version)
         if isinstance(version, int)
-        else Path(version).name
+        # An artifact's folder is named by its content; a checkpoint's by its step alone, but it
+        # lies in a folder that is named as this one is.
+        else f"{Path(version).parent.name}/{Path(version).name}"
         for key, version in inputs.items()
     }
     decisive = [asset, contents, config.model_dump(mode="json", exclude=careless)]

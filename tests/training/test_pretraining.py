@@ -200,6 +200,15 @@ def test_a_changed_setting_begins_another_run(workspace: Workspace, planned: Inp
     assert folder(seed=1) != folder()
 
 
+def test_another_model_to_start_from_begins_another_run(workspace: Workspace) -> None:
+    def folder(parent: str) -> str:
+        inputs = {"dpo_model": f"/home/runs/{parent}/step-000000060"}  # both took as many steps
+        return run_folder(workspace, "chat_model", inputs, settings(), set()).name
+
+    assert folder("dpo_model-0123") != folder("dpo_model-4567")
+    assert folder("dpo_model-0123") == folder("dpo_model-0123")
+
+
 def test_a_killed_worker_is_replaced_and_changes_no_bit(
     workspace: Workspace, planned: Inputs, undisturbed: Made, tmp_path: Path
 ) -> None:
