@@ -253,7 +253,7 @@ def dpo_model(workspace: Workspace, inputs: Inputs, config: DpoModelConfig) -> M
             objective=objective,
             folder=stage.folder,
             about=stage.about,
-            control=stage.control(config.num_steps),
+            control=stage.control(),
             flops_before=pairs.sampling_flops + held_out.sampling_flops,
         )
         result = stage.train(phase)
@@ -328,7 +328,7 @@ def chat_model(workspace: Workspace, inputs: Inputs, config: ChatModelConfig) ->
             objective=objective,
             folder=stage.folder,
             about=stage.about,
-            control=stage.control(config.num_steps),
+            control=stage.control(),
         )
         result = stage.train(phase)
         commit = workspace.lake.overwrite("rollouts", kept(objective.folder), inputs=inputs)

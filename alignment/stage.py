@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from pydantic import TypeAdapter
 
 from alignment.conversations import in_turns, render_items, render_pairs, render_prompts
 from alignment.examples import assert_disjoint, of_split
@@ -24,6 +23,7 @@ from evaluation.tasks.family import SPLITS, Split
 from training import checkpoint, launch, loop, progress, tracking
 from training.charts import curves_chart
 from training.checkpoint import Checkpoint
+from training.inference.checkpointed import architecture
 from training.job import CONTROL, Text, run_folder
 from training.loop import TrainResult
 from training.models.variants import ModelConfig
@@ -55,15 +55,7 @@ class Stage:
     @cached_property
     def model(self) -> ModelConfig:
         """Architecture of the parent, and so of what is trained from it."""
-        model: ModelConfig = TypeAdapter(ModelConfig).validate_python(
-            self.parent.manifest["config"]["model"]
-        )
-        if model.vocab_size != self.tokenizer.vocab_size:
-            raise Refusal(
-                f"tokenizer must have the model's {model.vocab_size} tokens, "
-                f"got {self.tokenizer.vocab_size}"
-            )
-        return model
+        return architecture(self.parent, self.tokenizer.vocab_size)
 
     @cached_property
     def items(self) -> pa.Table:
@@ -161,10 +153,10 @@ class Stage:
         text = Text.of(self.workspace, self.inputs, self.model)
         return FineTuning.of(config, self.parent.path, conversations, held_out, text)
 
-    def control(self, num_steps: int) -> FineTuning | None:
+    def control(self) -> FineTuning | None:
         """More of the same fine-tuning, in another order of rows; None where none is asked for."""
         settings = self.config.control
-        return settings and self.tuning(num_steps, self.config.seed + 1, settings)
+        return settings and self.tuning(self.config.num_steps, self.config.seed + 1, settings)
 
     def train(self, phase: Phase) -> TrainResult:
         """Carry out ``phase`` on Ray, unless it is finished; its curves go to MLflow."""
