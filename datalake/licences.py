@@ -7,6 +7,7 @@ licence that the index does not know is not allowed.
 
 import re
 from collections.abc import Iterable
+from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import PackageMetadata
 from typing import Any
@@ -77,6 +78,15 @@ _URLS = (
     (r"apache\.org/licenses/LICENSE-2\.0", "Apache-2.0"),
     (r"gnu\.org/(?:licenses|copyleft)/(?P<id>[al]?gpl-\d\.\d|fdl-\d\.\d)", None),
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A licence that was found: what it is, where, and how sure that is."""
+
+    licence: str  # SPDX expression
+    evidence: str  # where: "SPDX tag in the file", "LICENSE matches MIT", "recipe"
+    confidence: float  # 0..1; 1 is a statement made for machines, less is a comparison of texts
 
 
 @cache

@@ -42,36 +42,55 @@ class Schema:
 
 
 _ID = Column("doc_id", DOC_ID, "identity of the document, from source, URI and position in it")
-_SOURCE = Column("source", pa.string(), "kind of source: web, code")
+_SOURCE = Column("source", pa.string(), "raw table that it comes from: web, code, wikipedia")
+_KIND = Column("kind", pa.string(), "kind of source in the recipe: crawl, pdf", content=False)
+_SNAPSHOT = Column("snapshot", pa.string(), "refresh that found this row", content=False)
 _URI = Column("uri", pa.string(), "canonical address, without the port of a local server")
 _LICENCE = Column(
     "licence", pa.string(), "SPDX expression, null where none is known", nullable=True
 )
+_EVIDENCE = (
+    Column("licence_evidence", pa.string(), "where the licence was found", nullable=True),
+    Column("licence_confidence", pa.float64(), "how sure; 1 is a statement", "0..1", nullable=True),
+)
 _PLACE = (
     Column("archive", pa.string(), "file that holds the raw bytes", content=False),
+    Column("member", pa.string(), "part of it: path, commit:path, row", content=False),
     Column("offset", pa.int64(), "first byte inside the archive", "bytes", content=False),
     Column("length", pa.int64(), "extent inside the archive", "bytes", content=False),
 )
 _NUM_BYTES = Column("num_bytes", pa.int64(), "UTF-8 length of the text", "bytes")
 
 
-def _raw(kind: str, *extra: Column) -> Schema:
-    """A table of one kind of source: the bytes as they came, with where, when and licence."""
+def _raw(source: str, *own: Column) -> Schema:
+    """A table of one kind of material: the bytes as they came, with where, when and licence."""
     return Schema(
-        f"raw/{kind}",
+        f"raw/{source}",
         (
             _ID,
-            Column("snapshot", pa.string(), "refresh that found this row", content=False),
+            _SNAPSHOT,
+            Column("origin", pa.string(), "name of the source in the recipe", content=False),
+            _KIND,
             _URI,
+            Column("position", pa.string(), "place inside the resource that the address names"),
             _LICENCE,
+            *_EVIDENCE,
             *_PLACE,
             Column(
                 "fetched_at", pa.timestamp("us", "UTC"), "when the bytes were read", content=False
             ),
-            Column("payload", pa.binary(), "the bytes as they came"),
+            Column(
+                "payload",
+                pa.binary(),
+                "the bytes as they came; null where they stay in the archive",
+                nullable=True,
+                content=False,  # the digest speaks for it, wherever the bytes are
+            ),
             Column("payload_digest", pa.string(), "sha1:BASE32 of the payload, as in WARC"),
+            Column("num_bytes", pa.int64(), "length of the payload", "bytes"),
             Column("content_type", pa.string(), "media type as declared or by name", nullable=True),
-            *extra,
+            Column("deleted", pa.bool_(), "the source has it no longer; nothing else is known"),
+            *own,
         ),
         key="doc_id",
         partition_by=("snapshot",),
@@ -87,16 +106,50 @@ TABLES: dict[str, Schema] = {
     for table in (
         _raw(
             "web",
-            Column("http_status", pa.int32(), "status of the response"),
+            Column("http_status", pa.int32(), "status of the response", nullable=True),
             Column(
                 "truncated", pa.string(), "why the payload was cut, null if whole", nullable=True
             ),
+            Column("etag", pa.string(), "validator for the next request", nullable=True),
+            Column("last_modified", pa.string(), "the same, as a date of HTTP", nullable=True),
         ),
         _raw(
             "code",
-            Column("package", pa.string(), "distribution that holds the file"),
-            Column("package_version", pa.string(), "its version"),
-            Column("path", pa.string(), "path inside the distribution"),
+            Column("project", pa.string(), "distribution or repository", nullable=True),
+            Column("revision", pa.string(), "its version or commit", nullable=True),
+            Column("path", pa.string(), "path inside it", nullable=True),
+            Column("blob_id", pa.string(), "git's name of the content", nullable=True),
+            Column("generated", pa.bool_(), "written by a program", nullable=True),
+            Column("vendored", pa.bool_(), "copied from another project", nullable=True),
+            Column("minified", pa.bool_(), "squeezed for machines", nullable=True),
+        ),
+        _raw(
+            "wikipedia",
+            Column("title", pa.string(), "of the page", nullable=True),
+            Column("page_id", pa.int64(), "of the wiki", nullable=True),
+            Column("revision_id", pa.int64(), "of the wiki", nullable=True),
+            Column("revised_at", pa.timestamp("us", "UTC"), "time of the revision", nullable=True),
+            Column("site", pa.string(), "database name: enwiki", nullable=True),
+        ),
+        _raw(
+            "arxiv",
+            Column("paper", pa.string(), "identifier without version", nullable=True),
+            Column("paper_version", pa.string(), "v1, v2, newest known", nullable=True),
+            Column("title", pa.string(), "from the metadata", nullable=True),
+            Column("categories", pa.string(), "separated by spaces", nullable=True),
+        ),
+        _raw("pdf"),
+        _raw(
+            "directories",
+            Column("path", pa.string(), "path below the root", nullable=True),
+            Column("modified_at", pa.timestamp("us", "UTC"), "of the file", nullable=True),
+        ),
+        _raw(
+            "tables",
+            Column("title", pa.string(), "mapped column", nullable=True),
+            Column("language", pa.string(), "mapped column, ISO 639-1", nullable=True),
+            Column("row_number", pa.int64(), "in its file, from 0", nullable=True),
+            Column("metadata", pa.string(), "further mapped columns, JSON", nullable=True),
         ),
         Schema(
             "documents",
@@ -108,7 +161,16 @@ TABLES: dict[str, Schema] = {
                 Column("language", pa.string(), "ISO 639-1 of prose, or programming language"),
                 Column("encoding", pa.string(), "character encoding the bytes were read with"),
                 _LICENCE,
+                *_EVIDENCE,
+                _KIND,
+                _SNAPSHOT,
                 *_PLACE,
+                Column(
+                    "page_starts",
+                    pa.list_(pa.int64()),
+                    "where in the text each page begins; empty where there are none",
+                    "characters",
+                ),
                 _NUM_BYTES,
                 Column("text", pa.large_string(), "the document, NFC, without volatile addresses"),
             ),
