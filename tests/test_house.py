@@ -20,6 +20,7 @@ OWNERS = {
     "pyspark": ("datalake.spark",),
     "deltalake": ("datalake.tables",),
     "aiohttp": ("datalake.sources.fetch",),
+    "urllib3": ("datalake.sources.remote",),
     "ray": ("training.launch",),
     "mlflow": ("training.tracking",),
     "yaml": ("orchestration.recipe",),
