@@ -15,6 +15,7 @@ class Text:
     language: str | None = None  # ISO 639-1, or a programming language
     licence: Finding | None = None
     page_starts: tuple[int, ...] = ()  # index in ``text`` of the first character of every page
+    remark: str = ""  # what is missing from the text, for people: "scanned pages: 3, 7-9"
 
 
 class Unreadable(ValueError):  # noqa: N818, it reads as what it is
