@@ -1,110 +1,137 @@
-"""Records to documents: the text of each page and file, a batch at a time.
+"""Records to documents: the text of every record, whatever format it came in.
 
 A record that cannot be read stays as a document without text, whose encoding says why; the rules
-then drop it by name, so that nothing vanishes.
+then drop it by name, so that nothing vanishes. Every record is read in a process that is watched:
+one that hangs its parser, or eats all memory, costs itself alone.
 """
 
 from collections.abc import Mapping
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import pyarrow as pa
-import pyarrow.compute as pc
+from pydantic import Field
 
+from datalake.config import Config
+from datalake.isolation import Limits, Lost, run_each
 from datalake.schemas import TABLES
+from datalake.snapshots import KEY, Key, key_of, superseded
+from datalake.sources.source import Place
 from datalake.tables import Commit
 from datalake.transforms import language
-from datalake.transforms.code_text import DecodingError, decode_source
-from datalake.transforms.html_text import NestingError, Page, read_page
+from datalake.transforms.formats import OWN_COLUMNS, read_text
+from datalake.transforms.text import Unreadable
 from datalake.workspace import Inputs, Workspace
-
-_PLACE = ("doc_id", "uri", "licence", "archive", "offset", "length")
-COLUMNS = {
-    "raw/web": (*_PLACE, "snapshot", "payload", "content_type"),
-    "raw/code": (*_PLACE, "snapshot", "payload", "path"),
-}
 
 UNREADABLE = "unreadable"
 
-Newest = Mapping[str, str]  # doc_id -> the snapshot that holds its newest capture
+_COPIED = ("doc_id", "uri", "kind", "snapshot", "archive", "member", "offset", "length")
+_LICENCE = ("licence", "licence_evidence", "licence_confidence")
+_READ = (
+    *dict.fromkeys((*KEY, *_COPIED)),
+    *_LICENCE,
+    "payload",
+    "payload_digest",
+    "content_type",
+)
 
 
-def extract(workspace: Workspace, inputs: Inputs) -> Commit:
-    """Make table ``documents`` from every raw table at its version.
+class DocumentsConfig(Config):
+    """How records are read, and which of a record's versions is the document."""
 
-    Of a record that several snapshots hold, the newest capture is the document.
-    """
+    # The best on public pages of articles that is as fast, see tests/benchmarks/bench_html.py.
+    extractor: Literal["resiliparse", "blocks", "precise"] = "resiliparse"
+    versions: Literal["newest", "oldest"] = "newest"  # newest: what a refresh is for
+    until: str | None = None  # snapshots whose names come after it are left out
+    # A page takes milliseconds and a book of PDF some seconds, so what takes longer hangs.
+    record_seconds: float = Field(30.0, gt=0)
+    record_memory_bytes: int = Field(2 << 30, gt=0)  # a fifth of it was the most for a whole book
+
+
+def extract(workspace: Workspace, inputs: Inputs, config: DocumentsConfig) -> Commit:
+    """Make table ``documents`` from every raw table at its version."""
     from datalake import spark
 
     parts = []
-    for table, function in (("raw/web", read_web), ("raw/code", read_code)):
-        version = int(inputs[table])
-        newest = newest_captures(workspace, table, version)
-        read = partial(function, newest=newest)
-        columns = COLUMNS[table]
+    for table, given in inputs.items():
+        version = int(given)
+        source = table.removeprefix("raw/")
+        old = superseded(workspace.lake, table, version, config.versions == "oldest", config.until)
+        read = partial(read_batch, source=source, superseded=old, config=config)
+        columns = (*_READ, *OWN_COLUMNS[source])
         parts += spark.map_parts(workspace, table, version, columns, read, "documents")
     return workspace.lake.commit("documents", parts, mode="overwrite", inputs=inputs)
 
 
-def newest_captures(workspace: Workspace, table: str, version: int) -> Newest | None:
-    """Which snapshot holds the newest capture of each record; None where there is one snapshot."""
-    rows = workspace.lake.read(table, version, ["doc_id", "snapshot", "fetched_at"])
-    if len(pc.unique(rows["snapshot"])) == 1:
-        return None
-    rows = rows.sort_by([("fetched_at", "ascending"), ("snapshot", "ascending")])
-    return dict(zip(rows["doc_id"].to_pylist(), rows["snapshot"].to_pylist(), strict=True))
-
-
-def read_web(batch: pa.RecordBatch, newest: Newest | None) -> pa.RecordBatch:
-    """Documents of a batch of ``raw/web``."""
-    rows = []
-    for record in _records(batch, newest):
-        try:
-            page = read_page(record["payload"], record["content_type"])
-        except NestingError as error:
-            page = Page("", "", f"{UNREADABLE}: {error}", None, None)
-        rows.append(
-            _document(record, "web", page.text, page.encoding)
-            | {
-                "title": page.title or record["uri"],
-                "language": language.of_prose(page.text, page.language),
-                "licence": page.licence or record["licence"],
-            }
-        )
-    return _batch(rows)
-
-
-def read_code(batch: pa.RecordBatch, newest: Newest | None) -> pa.RecordBatch:
-    """Documents of a batch of ``raw/code``."""
-    rows = []
-    for record in _records(batch, newest):
-        try:
-            text, encoding = decode_source(record["payload"])
-        except DecodingError as error:
-            text, encoding = "", f"{UNREADABLE}: {error}"
-        rows.append(
-            _document(record, "code", text, encoding)
-            | {"title": record["path"], "language": language.of_code(record["path"])}
-        )
-    return _batch(rows)
-
-
-def _records(batch: pa.RecordBatch, newest: Newest | None) -> list[dict[str, Any]]:
+def read_batch(
+    batch: pa.RecordBatch, source: str, superseded: frozenset[Key], config: DocumentsConfig
+) -> pa.RecordBatch:
+    """Documents of a batch of a raw table, in its order."""
     records = batch.to_pylist()
-    if newest is None:
-        return records
-    return [r for r in records if newest[r["doc_id"]] == r["snapshot"]]
+    if superseded:
+        records = [record for record in records if key_of(record) not in superseded]
+    _fetch_payloads(records)
+    limits = Limits(config.record_seconds, config.record_memory_bytes)
+    read = partial(_read, source=source, extractor=config.extractor)
+    rows = []
+    for record, found in zip(records, run_each(read, records, limits), strict=True):
+        row = _without_text(found.reason) if isinstance(found, Lost) else found
+        rows.append({name: record[name] for name in _COPIED} | {"source": source} | row)
+        if row["licence"] is None:
+            rows[-1] |= {name: record[name] for name in _LICENCE}
+        if not row["title"]:
+            rows[-1]["title"] = record["uri"]
+    return pa.RecordBatch.from_pylist(rows, schema=TABLES["documents"].arrow)
 
 
-def _document(record: dict[str, Any], source: str, text: str, encoding: str) -> dict[str, Any]:
+def _fetch_payloads(records: list[dict[str, Any]]) -> None:
+    """Fill in the payloads that were left in their archives; one not there is None."""
+    absent = [record for record in records if record["payload"] is None]
+    if not absent:
+        return
+    from datalake.sources.references import payloads
+
+    places = [
+        Place(archive=r["archive"], member=r["member"], offset=r["offset"], length=r["length"])
+        for r in absent
+    ]
+    digests = [record["payload_digest"] for record in absent]
+    for record, found in zip(absent, payloads(places, digests), strict=True):
+        record["payload"] = found
+
+
+def _read(record: Mapping[str, Any], source: str, extractor: str) -> dict[str, Any]:
+    """The columns of ``documents`` that come from the bytes of ``record``."""
+    payload = record["payload"]
+    if isinstance(payload, Lost):
+        return _without_text(payload.reason)
+    try:
+        text = read_text(record, source, extractor)
+    except Unreadable as error:
+        return _without_text(str(error))
+    licence = text.licence
     return {
-        **{name: record[name] for name in _PLACE},
-        "source": source,
-        "encoding": encoding,
-        "num_bytes": len(text.encode()),
-        "text": text,
+        "title": text.title,
+        "language": text.language or language.UNKNOWN,
+        "encoding": text.encoding,
+        "licence": licence and licence.licence,
+        "licence_evidence": licence and licence.evidence,
+        "licence_confidence": licence and licence.confidence,
+        "page_starts": list(text.page_starts),
+        "num_bytes": len(text.text.encode()),
+        "text": text.text,
     }
 
 
-def _batch(rows: list[dict[str, Any]]) -> pa.RecordBatch:
-    return pa.RecordBatch.from_pylist(rows, schema=TABLES["documents"].arrow)
+def _without_text(reason: str) -> dict[str, Any]:
+    return {
+        "title": "",
+        "language": language.UNKNOWN,
+        "encoding": f"{UNREADABLE}: {reason}",
+        "licence": None,
+        "licence_evidence": None,
+        "licence_confidence": None,
+        "page_starts": [],
+        "num_bytes": 0,
+        "text": "",
+    }

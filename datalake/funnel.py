@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from datalake import snapshots
 from datalake.workspace import Inputs, Workspace
 
 STAGES = {  # in order: what a document has come through, in the words of a reader
@@ -87,7 +88,10 @@ def measure(workspace: Workspace, inputs: Inputs) -> Funnel:
     corpus = _tally(rows("corpus", *columns, "num_bytes"), columns)
     return Funnel(
         stages={
-            "raw": {name.removeprefix("raw/"): _payloads(rows(name, "payload")) for name in raw},
+            "raw": {
+                name.removeprefix("raw/"): _found(rows(name, "deleted", "num_bytes"))
+                for name in raw
+            },
             "documents": _sources(_tally(rows("documents", "source", "num_bytes"), ("source",))),
             "kept": _sources({key: count for key, count in kept.items() if key[1] is None}),
             "unique": _sources({key: count for key, count in unique.items() if key[1] is None}),
@@ -162,12 +166,13 @@ def _why_no_survivor(duplicates: pa.RecordBatch) -> pa.RecordBatch:
     return duplicates.append_column("why", why)
 
 
-def _payloads(batches: Iterable[pa.RecordBatch]) -> Count:
-    count = Count()
-    for batch in batches:
-        num_bytes = pc.sum(pc.binary_length(batch["payload"])).as_py() or 0
-        count += Count(len(batch), num_bytes)
-    return count
+def _found(workspace: Workspace, table: str, version: int) -> Count:
+    """Records of a raw table and the bytes of their newest payloads."""
+    columns = ["doc_id", "deleted", "num_bytes", *snapshots.ORDER]
+    rows = workspace.lake.read(table, version, columns)
+    rows = rows.take(snapshots.newest(rows))
+    there = rows.filter(pc.invert(rows["deleted"]))
+    return Count(len(there), pc.sum(there["num_bytes"]).as_py() or 0)
 
 
 def _with_power(corpus: pa.RecordBatch) -> pa.RecordBatch:

@@ -1,34 +1,41 @@
 """Sources to raw tables: each refresh is a snapshot, and a snapshot is a partition.
 
-Rows hold the bytes as they came and the place where they lie for good: an archive of ours, or a
-file of somebody else's. A page captured twice in one snapshot counts once, by its first capture.
+A snapshot holds the records that are new or changed since the snapshots before it, and a mark for
+each that is gone; one that finds all as it was adds nothing. A source is read piece by piece. Each
+piece that was read is noted, so an interrupted ingestion goes on where it was, and the table
+changes once, when everything is there.
 """
 
+import hashlib
+import pickle
 import re
-from collections.abc import Iterable, Iterator
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from itertools import chain
 from pathlib import Path
-from typing import Annotated
 
-from pydantic import Field
+import numpy as np
 
+from datalake.pieces import Read, Reader
 from datalake.schemas import TABLES
-from datalake.sources import packages, pydoc_site
-from datalake.sources.crawl import Crawl, CrawlConfig
-from datalake.sources.packages import PackagesConfig
-from datalake.sources.pydoc_site import PydocConfig
-from datalake.sources.record import Row, doc_id, payload_digest, to_batches
+from datalake.snapshots import State
+from datalake.sources.record import to_batches
 from datalake.sources.report import Report
-from datalake.sources.warc import Capture, WarcFilesConfig, WarcWriter, archives, read_captures
-from datalake.tables import Commit
+from datalake.sources.source import Piece, Refresh, SourceConfig
+from datalake.sources.warc_files import WarcFilesConfig
+from datalake.tables import Commit, Part
 from datalake.workspace import Workspace
 
-WebConfig = Annotated[PydocConfig | CrawlConfig | WarcFilesConfig, Field(discriminator="kind")]
-CodeConfig = PackagesConfig
 INBOX = "inbox"  # folder below the home: WARC files dropped there become snapshots of their own
-INBOX_MAX_BYTES = 5 << 20  # of a page; Common Crawl cuts there since 2025
+
+_TRIES = 3  # of a piece that cannot be had
+_BACK_OFF_SECONDS = 2.0  # doubled each time
+_SMALL = 16 << 20  # bytes of all pieces together that are not worth starting Spark for
+_MAX_AT_ONCE = 256  # pieces under way: each waits in a thread of the driver
+_SAY_SECONDS = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,32 +46,23 @@ class Ingested:
     report: Report
 
 
-def ingest_web(workspace: Workspace, config: WebConfig) -> Ingested:
-    """Fetch the pages of ``config`` as today's snapshot, and those of every archive in the inbox.
+def ingest(workspace: Workspace, table: str, sources: Mapping[str, SourceConfig]) -> Ingested:
+    """Refresh every source that lands in ``table``, as one snapshot and one version.
 
-    Raises Refusal where a seed cannot be fetched, files are missing, or no page is found.
+    For pages, every archive of the inbox follows as a snapshot of its own.
+
+    Raises Refusal where a setting is wrong or nothing was found; the table is then as it was.
     """
-    report = Report("pages", workspace.say)
     snapshot = snapshot_of(workspace)
-    commit = _put(workspace, "raw/web", snapshot, _pages(workspace, config, snapshot, report))
-    for path in inbox(workspace):
-        stamp = f"inbox {path.name}"
-        captures = read_captures(path, INBOX_MAX_BYTES, report)
-        rows = _unique(stamp, captures, None, report)
-        if (first := next(rows, None)) is not None:
-            commit = _put(workspace, "raw/web", stamp, chain([first], rows))
-        else:
-            report.fail("archive without a page", str(path))
-    report.finish()
-    return Ingested(commit, report)
-
-
-def ingest_code(workspace: Workspace, config: CodeConfig) -> Ingested:
-    """Read the source files of ``config`` as today's snapshot."""
-    report = Report("files", workspace.say)
-    snapshot = snapshot_of(workspace)
-    rows = packages.read_packages(config, snapshot, report)
-    commit = _put(workspace, "raw/code", snapshot, rows)
+    report = Report(table, workspace.say)
+    readings = []
+    for origin, config in sources.items():
+        state = State.before(workspace.lake, table, origin, lambda name: name < snapshot)
+        readings.append(_Reading(workspace, config, origin, snapshot, state, report))
+    commit = _commit(workspace, table, snapshot, readings)
+    if table == WarcFilesConfig.table:
+        for path in inbox(workspace):
+            commit = _ingest_archive(workspace, path, report)
     report.finish()
     return Ingested(commit, report)
 
@@ -80,58 +78,171 @@ def inbox(workspace: Workspace) -> list[Path]:
     return sorted(p for p in folder.iterdir() if re.search(r"\.warc(\.(gz|zst|lz4))?$", p.name))
 
 
-def _put(workspace: Workspace, table: str, snapshot: str, rows: Iterable[Row]) -> Commit:
-    batches = to_batches(rows, TABLES[table].arrow)
-    return workspace.lake.overwrite(table, batches, partition={"snapshot": snapshot})
+def _ingest_archive(workspace: Workspace, path: Path, report: Report) -> Commit:
+    """Ingest an archive of the inbox as a snapshot of its own; one without a page is counted."""
+    snapshot, config = f"inbox {path.name}", WarcFilesConfig(files=str(path))
+    others = State.before(workspace.lake, config.table, INBOX, lambda name: name != snapshot)
+    before = report.rows
+    reading = _Reading(workspace, config, INBOX, snapshot, others, report)
+    commit = _commit(workspace, config.table, snapshot, [reading])
+    if report.rows == before:
+        report.fail("archive without a page", str(path))
+    return commit
 
 
-def _pages(workspace: Workspace, config: WebConfig, snapshot: str, report: Report) -> Iterator[Row]:
-    if isinstance(config, WarcFilesConfig):
-        found = (
-            c for path in archives(config) for c in read_captures(path, config.max_bytes, report)
+@dataclass
+class _Reading:
+    """One source on its way into one snapshot."""
+
+    workspace: Workspace
+    config: SourceConfig
+    origin: str
+    snapshot: str
+    state: State
+    report: Report
+
+    def parts(self) -> Iterator[Part]:
+        """Parts of everything that the source has, as they are ready; nothing is committed."""
+        reader = Reader(
+            lake=self.workspace.lake,
+            home=self.workspace.home,
+            config=self.config,
+            origin=self.origin,
+            snapshot=self.snapshot,
+            state=self.state,
         )
-        yield from _unique(snapshot, found, config.licence, report)
-        return
-    name = f"{config.kind}-{datetime.now(UTC):%Y%m%d%H%M%S%f}"
-    with WarcWriter(workspace.folder("archives"), name) as archive:
-        if isinstance(config, CrawlConfig):
-            pages = Crawl(config, archive, report).pages()
-            yield from _unique(snapshot, pages, config.licence, report)
+        refresh = Refresh(
+            origin=self.origin,
+            snapshot=self.snapshot,
+            home=self.workspace.home,
+            report=self.report,
+            previous=self.state,
+        )
+        pieces = self.config.pieces(refresh)
+        met, lost = np.zeros(len(self.state.ids), bool), 0
+        for piece, read in self._read_all(reader, pieces):
+            self.report.join(read.report)
+            if read.error is not None:
+                lost += 1
+                self.report.fail("could not be had", f"{piece.uri}: {read.error}")
+            met[read.met] = True
+            yield from read.parts
+        if self.config.complete and not lost and self.report.cut is None and not met.all():
+            yield from self._mark_missing(reader, met)
+
+    def _read_all(self, reader: Reader, pieces: list[Piece]) -> Iterator[tuple[Piece, Read]]:
+        notes = {piece.name: self._note(piece) for piece in pieces}
+        waiting = []
+        for piece in pieces:
+            if not self.config.in_driver and (read := self._noted(notes[piece.name])) is not None:
+                yield piece, read
+            else:
+                waiting.append(piece)
+        if len(waiting) < len(pieces):
+            done = len(pieces) - len(waiting)
+            self.workspace.say(f"{self.origin}: {done} of {len(pieces)} pieces were read before")
+        for piece, read in self._read(reader, waiting):
+            if not self.config.in_driver and read.error is None:
+                note = notes[piece.name]
+                draft = note.with_suffix(".draft")
+                draft.write_bytes(pickle.dumps(read))
+                draft.replace(note)
+            yield piece, read
+
+    def _read(self, reader: Reader, pieces: list[Piece]) -> Iterator[tuple[Piece, Read]]:
+        """Read in this process what is small or has to be, the rest as tasks of Spark."""
+        few = len(pieces) == 1 or sum(piece.num_bytes for piece in pieces) <= _SMALL
+        if self.config.in_driver or few:
+            here = Reader(**{**vars(reader), "say": self.workspace.say})
+            for piece in pieces:
+                yield piece, _again(here, piece)
             return
-        log = workspace.folder("logs") / "pydoc.log"
-        with pydoc_site.serve(workspace.folder("scratch/pydoc"), log) as address:
-            crawl = Crawl(
-                config.crawl,
-                archive,
-                report,
-                connect={f"{pydoc_site.HOST}:80": address},
-                reject=pydoc_site.soft_error,
-            )
-            yield from _unique(snapshot, crawl.pages(), config.crawl.licence, report)
+        from datalake import spark
+
+        session = spark.session(self.workspace)
+        shared = Reader(**{**vars(reader), "state": session.sparkContext.broadcast(self.state)})
+        at_once = min(_MAX_AT_ONCE, len(pieces), 2 * session.sparkContext.defaultParallelism)
+        ordered = sorted(pieces, key=lambda piece: -piece.num_bytes)
+        said = time.monotonic()
+        with ThreadPoolExecutor(at_once) as pool:
+            run = spark.in_task(self.workspace, shared)
+            futures = {pool.submit(_again, run, piece): piece for piece in ordered}
+            try:
+                for number, future in enumerate(as_completed(futures), 1):
+                    yield futures[future], future.result()
+                    if time.monotonic() - said >= _SAY_SECONDS:
+                        said = time.monotonic()
+                        progress = f"{number} of {len(pieces)} pieces, {self.report.rows:,} records"
+                        self.workspace.say(f"{self.origin}: {progress}")
+            finally:
+                for future in futures:
+                    future.cancel()
+
+    def _mark_missing(self, reader: Reader, met: np.ndarray) -> list[Part]:
+        """Parts with a mark for every record of the state that no piece named."""
+        rows = self.state.rows(["doc_id", "uri", "position"]).to_pylist()
+        missing = [row for row in rows if not met[self.state.find(row["doc_id"])]]
+        self.report.gone += len(missing)
+        marks = (reader.mark(row["doc_id"], row["uri"], row["position"]) for row in missing)
+        batches = to_batches(marks, TABLES[self.config.table].arrow)
+        return self.workspace.lake.write_parts(self.config.table, batches)
+
+    def _note(self, piece: Piece) -> Path:
+        """Where it is noted that ``piece`` was read by this setting, on top of this version.
+
+        After a commit there is another version, so what is in the table is never taken for new.
+        """
+        setting = self.config.model_dump_json() + self.config.watched()
+        said = f"{setting} {self.origin} {self.state.version} {piece!r}"
+        name = hashlib.sha256(said.encode()).hexdigest()[:32]
+        return _notes(self.workspace, self.config.table, self.snapshot) / f"{name}.pickle"
+
+    def _noted(self, note: Path) -> Read | None:
+        """What was read before, if its parts are still there."""
+        if not note.exists():
+            return None
+        read: Read = pickle.loads(note.read_bytes())
+        there = self.workspace.lake.has_parts(self.config.table, read.parts)
+        return read if there else None
 
 
-def _unique(
-    snapshot: str, captures: Iterable[Capture], licence: str | None, report: Report
-) -> Iterator[Row]:
-    seen: set[str] = set()
-    for capture in captures:
-        identity = doc_id("web", capture.url)
-        if identity in seen:
-            report.skip("captured before")
-            continue
-        seen.add(identity)
-        yield {
-            "doc_id": identity,
-            "snapshot": snapshot,
-            "uri": capture.url,
-            "licence": licence,
-            "archive": capture.archive,
-            "offset": capture.offset,
-            "length": capture.length,
-            "fetched_at": capture.fetched_at,
-            "payload": capture.payload,
-            "payload_digest": payload_digest(capture.payload),
-            "content_type": capture.content_type,
-            "http_status": capture.status,
-            "truncated": capture.truncated,
-        }
+def _again(read: Callable[[Piece], Read], piece: Piece) -> Read:
+    """Read ``piece``, after a pause again where it could not be had."""
+    for trial in range(_TRIES):
+        found = read(piece)
+        if found.error is None or trial == _TRIES - 1:
+            return found
+        time.sleep(_BACK_OFF_SECONDS * 2**trial)
+    raise AssertionError("the last trial returns")
+
+
+def _commit(workspace: Workspace, table: str, snapshot: str, readings: list[_Reading]) -> Commit:
+    """Make what the readings bring the snapshot's content, in one transaction.
+
+    A snapshot that adds nothing to a table that there is makes no version. When a reading fails,
+    parts that are noted stay for the next try, and the others are removed.
+    """
+    lake, notes = workspace.lake, _notes(workspace, table, snapshot)
+    parts: list[Part] = []
+    loose: list[Part] = []  # of sources that cannot go on where they were
+    try:
+        for reading in readings:
+            for part in reading.parts():
+                parts.append(part)
+                if reading.config.in_driver:
+                    loose.append(part)
+    except BaseException:
+        lake.remove_parts(table, loose)
+        raise
+    partition = {"snapshot": snapshot}
+    if any(part.rows for part in parts) or lake.latest(table) is None:
+        commit = lake.commit(table, parts, mode="overwrite", partition=partition)
+    else:
+        commit = lake.clear(table, partition)
+    shutil.rmtree(notes, ignore_errors=True)
+    return commit
+
+
+def _notes(workspace: Workspace, table: str, snapshot: str) -> Path:
+    name = hashlib.sha256(f"{table}/{snapshot}".encode()).hexdigest()[:16]
+    return workspace.folder(f"ingesting/{name}")

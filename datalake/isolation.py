@@ -6,6 +6,7 @@ long, the item it was at is lost, with the reason, and a new child goes on after
 milliseconds and shares the items, so only results are copied.
 """
 
+import faulthandler
 import multiprocessing
 import os
 import resource
@@ -86,6 +87,7 @@ def _work(
         ceiling = _address_space() + limits.memory_bytes
         resource.setrlimit(resource.RLIMIT_AS, (ceiling, ceiling))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    faulthandler.disable()  # the parent says what happened, in one line
     for item in items:
         try:
             result: R | Lost = function(item)

@@ -7,25 +7,25 @@ made; the work itself is in the modules that it names.
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
+from typing import Annotated
 
 import pyarrow.compute as pc
-from pydantic import Field
+from pydantic import Field, StringConstraints
 
 from datalake import card, charts, extraction, funnel, ingestion
 from datalake import corpus as corpora
 from datalake.config import Config
 from datalake.dedup.clusters import MAX_DRIVER_EDGES, write_duplicates
 from datalake.dedup.minhash import Banding, BandsConfig, MinHashConfig
+from datalake.extraction import DocumentsConfig
 from datalake.filters.rules import KeptConfig, decide, require_some_kept
 from datalake.filters.signals import INPUT_COLUMNS, measure
-from datalake.ingestion import CodeConfig, WebConfig
 from datalake.mixture import MixtureConfig
+from datalake.sources.catalogue import Source, Sources
 from datalake.tables import Commit
 from datalake.workspace import Inputs, Made, Workspace
 
-
-class DocumentsConfig(Config):
-    """Nothing is left to decide: the options of extraction are the best of those measured."""
+SourceName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_.-]*$")]
 
 
 class SignalsConfig(Config):
@@ -55,8 +55,7 @@ class DataCardConfig(Config):
 class Settings(Config):
     """The datalake's section of a recipe: one part a stage."""
 
-    web: WebConfig
-    code: CodeConfig
+    sources: dict[SourceName, Source] = Field(min_length=1)
     documents: DocumentsConfig = DocumentsConfig()
     signals: SignalsConfig = SignalsConfig()
     kept: KeptConfig
@@ -64,22 +63,22 @@ class Settings(Config):
     corpus: CorpusConfig
     data_card: DataCardConfig = DataCardConfig()
 
+    def of_table(self, table: str) -> Sources:
+        """The sources that fill the raw table ``table``."""
+        named = {name: one for name, one in self.sources.items() if one.table == table}
+        return Sources(sources=named)
 
-def raw_web(workspace: Workspace, inputs: Inputs, config: WebConfig) -> Made:
-    """Fetch pages into WARC archives and the table that points into them."""
-    found = ingestion.ingest_web(workspace, config)
-    return _made(found.commit, found.report.as_dict())
 
-
-def raw_code(workspace: Workspace, inputs: Inputs, config: CodeConfig) -> Made:
-    """Read source files of installed packages, each with its licence."""
-    found = ingestion.ingest_code(workspace, config)
+def raw(workspace: Workspace, inputs: Inputs, config: Sources) -> Made:
+    """Refresh the sources of one raw table, and for pages the archives in the inbox."""
+    (table,) = {source.table for source in config.sources.values()}
+    found = ingestion.ingest(workspace, table, config.sources)
     return _made(found.commit, found.report.as_dict())
 
 
 def documents(workspace: Workspace, inputs: Inputs, config: DocumentsConfig) -> Made:
     """Extract the text of every record."""
-    made = extraction.extract(workspace, inputs)
+    made = extraction.extract(workspace, inputs, config)
     rows = workspace.lake.read("documents", made.version, ["source", "encoding", "num_bytes"])
     report: dict[str, int | float | str] = {"bytes of text": pc.sum(rows["num_bytes"]).as_py()}
     for counted in pc.value_counts(rows["source"].combine_chunks()).to_pylist():

@@ -25,12 +25,16 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Schema:
-    """The columns of one table, the column whose values are unique, and how it is partitioned."""
+    """The columns of one table, its key, and how it is partitioned.
+
+    Values of the key are unique in a partition, together with those of ``key_parts``.
+    """
 
     name: str
     columns: tuple[Column, ...]
     key: str
     partition_by: tuple[str, ...] = ()
+    key_parts: tuple[str, ...] = ()
 
     @property
     def arrow(self) -> pa.Schema:
@@ -94,6 +98,8 @@ def _raw(source: str, *own: Column) -> Schema:
         ),
         key="doc_id",
         partition_by=("snapshot",),
+        # One page may lie in several files of one crawl.
+        key_parts=("origin", "archive", "member", "offset"),
     )
 
 

@@ -16,7 +16,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
@@ -43,6 +43,8 @@ appender.file.layout.type = PatternLayout
 appender.file.layout.pattern = %d{{HH:mm:ss}} %p %c{{1}}: %m%n%ex
 """
 
+T = TypeVar("T")
+R = TypeVar("R")
 MapFunction = Callable[[pa.RecordBatch], pa.RecordBatch]
 
 
@@ -129,6 +131,17 @@ def map_parts(
     spark = session(workspace)
     written = spark.sparkContext.parallelize(parts, len(parts)).map(task).collect()
     return [part for piece in written for part in piece]
+
+
+def in_task(workspace: Workspace, function: Callable[[T], R]) -> Callable[[T], R]:
+    """``function``, run as a task of its own for each call; calls may come from several threads."""
+    context = session(workspace).sparkContext
+
+    def call(item: T) -> R:
+        (result,) = context.parallelize([item], 1).map(function).collect()
+        return result
+
+    return call
 
 
 def map_files(

@@ -302,6 +302,21 @@ class Lake:
                 _retry(lambda: self._transact(schema, parts, mode, inputs or {}, partition))
             return self._describe(name, changed=bool(parts))
 
+    def clear(self, name: str, partition: Mapping[str, str]) -> Commit:
+        """Take all rows of ``partition`` out; a partition that has none keeps the version."""
+        with self._lock(name):
+            held = bool(self.parts(name, where=partition))
+            if held:
+                schema = schema_of(name)
+                _retry(lambda: self._transact(schema, [], "overwrite", {}, partition))
+            return self._describe(name, changed=held)
+
+    def has_parts(self, name: str, parts: Iterable[Part]) -> bool:
+        """Whether the files of ``parts`` are all there, committed or not."""
+        filesystem, folder = _filesystem(self.uri(name))
+        paths = [f"{folder}/{part.path}" for part in parts]
+        return all(info.is_file for info in filesystem.get_file_info(paths)) if paths else True
+
     def compact(self, name: str) -> Commit:
         """Rewrite many small parts into few; the content, and so its digest, stays the same."""
         schema = schema_of(name)

@@ -98,7 +98,8 @@ def _columns(key: str) -> dict[str, Any]:
             str(c.type),
             description=f"{c.meaning}, {c.unit}" if c.unit else c.meaning,
             constraints=dg.TableColumnConstraints(
-                nullable=c.nullable, unique=c.name == TABLES[key].key
+                nullable=c.nullable,
+                unique=c.name == TABLES[key].key and not TABLES[key].key_parts,
             ),
         )
         for c in TABLES[key].columns

@@ -41,7 +41,7 @@ def _unique_keys(key: str) -> dg.AssetChecksDefinition:
     )
     def check(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
         version = _version(context, key)
-        columns = [schema.key, *schema.partition_by]
+        columns = [schema.key, *schema.partition_by, *schema.key_parts]
         rows = resources.workspace().lake.read(key, version, columns)
         nulls = rows[schema.key].null_count
         repeated = len(rows) - len(rows.group_by(columns).aggregate([]))

@@ -110,6 +110,48 @@ def chat(
 
 
 @app.command()
+def sources(recipe: RecipeOption = None) -> None:
+    """List every source: its snapshots, records, bytes, licences and last refresh."""
+    from orchestration import origins
+
+    resources.adopt_environment(recipe)
+    try:
+        console.print(origins.sources_table())
+    except Refusal as refusal:
+        _refuse(refusal)
+
+
+@app.command()
+def trace(
+    document: Annotated[str, typer.Argument(help="Id of a document, or its address.")],
+    raw: Annotated[
+        bool, typer.Option(help="Write the bytes that it was made of to stdout, and nothing else.")
+    ] = False,
+) -> None:
+    """Show where a document came from, and fetch the very bytes again."""
+    from datalake import provenance
+    from orchestration import origins
+
+    try:
+        found = provenance.trace(resources.workspace().lake, document)
+        if not raw:
+            for table in origins.trace_tables(found):
+                console.print(table)
+        table, newest = found.raw[-1]
+        if newest["deleted"]:
+            raise Refusal(f"{table} must hold {document} still, got a mark that it is gone")
+        payload = provenance.read_again(newest)
+    except Refusal as refusal:
+        _refuse(refusal, errors if raw else console)
+    except OSError as error:
+        _refuse(Refusal(f"the bytes of {document} must be where they were, got {error}"), errors)
+    if raw:
+        sys.stdout.buffer.write(payload)
+    else:
+        console.print(f"read again: {len(payload):,} bytes, {newest['payload_digest']}")
+
+
+@app.command()
 def doctor() -> None:
     """Say what this machine has, what Tarn needs, and what is missing."""
     table = Table("", "what", "found", "needed", box=None)

@@ -7,11 +7,13 @@ import dagster as dg
 warnings.filterwarnings("ignore", category=dg.BetaWarning)
 warnings.filterwarnings("ignore", category=dg.PreviewWarning)
 
-from orchestration.asset import asset_of  # noqa: E402, the filters come first
-from orchestration.assets import STEPS  # noqa: E402
+from orchestration import resources  # noqa: E402, the filters come first
+from orchestration.asset import asset_of  # noqa: E402
+from orchestration.assets import steps  # noqa: E402
 from orchestration.automation import EVERYTHING, daily_refresh, warc_inbox  # noqa: E402
 from orchestration.checks import checks_of  # noqa: E402
 
+STEPS = steps(resources.recipe())
 GROUPS = tuple(dict.fromkeys(step.group for step in STEPS))
 
 defs = dg.Definitions(

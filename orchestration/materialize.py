@@ -13,7 +13,7 @@ import dagster as dg
 from datalake.config import Refusal
 from orchestration import freshness, resources
 from orchestration.asset import FORCE, terminal
-from orchestration.assets import STEPS
+from orchestration.assets import steps
 from orchestration.automation import EVERYTHING
 from orchestration.step import Step
 
@@ -59,12 +59,12 @@ def materialize(select: str | None = None, force: bool = False) -> Outcome:
         end_orphans(instance)
         _require_no_other_run(instance)
         selected = _selected(select) if select else None
-        stale = freshness.stale(instance, STEPS, recipe, resources.workspace())
+        stale = freshness.stale(instance, steps(recipe), recipe, resources.workspace())
         if not stale and not force and selected is None:
             return _outcome(instance, [], set())
         never = [key for key, reason in stale.items() if reason == freshness.NEVER]
         if never:
-            terminal.info("%d of %d assets were never made", len(never), len(STEPS))
+            terminal.info("%d of %d assets were never made", len(never), len(steps(recipe)))
         for key, reason in stale.items():
             if key not in never:
                 terminal.info("stale: %s", reason, extra={"asset": key})
@@ -112,7 +112,7 @@ def _selected(select: str) -> set[dg.AssetKey]:
 
 def _outcome(instance: dg.DagsterInstance, failures: list[str], made: set[str]) -> Outcome:
     outcome = Outcome(failures=failures)
-    for step in STEPS:
+    for step in steps(resources.recipe()):
         found = freshness.last(instance, step.key)
         if found is None:
             outcome.lines.append(Line(step.key, "missing", None, None, ""))

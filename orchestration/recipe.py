@@ -8,9 +8,9 @@ that names the file, the key, the rule and the value.
 import difflib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, get_args, get_origin
 
 import yaml
 from pydantic import Field, ValidationError
@@ -110,23 +110,56 @@ def _overlay(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, An
 
 def _one_line(path: Path, error: ValidationError) -> str:
     first = error.errors()[0]
-    place = ".".join(str(step) for step in first["loc"])
+    steps, model = _walk(first["loc"])
+    place = ".".join(steps)
     if first["type"] == "extra_forbidden":
-        known = _keys_beside(first["loc"])
-        near = difflib.get_close_matches(str(first["loc"][-1]), known, 1)
-        hint = f"; did you mean {near[0]}?" if near else ""
-        return f"{path.name}: {place} must be a known key{hint}"
+        known = list(getattr(model, "model_fields", {}))
+        return f"{path.name}: {place} must be a known key{_near(steps[-1], known)}"
     if first["type"] == "missing":
         return f"{path.name}: {place} must be given, got nothing"
+    if first["type"] == "union_tag_not_found":
+        return f"{path.name}: {place}.kind must be given, got nothing"
+    if first["type"] == "union_tag_invalid":
+        kinds = [kind.strip(" '") for kind in first["ctx"]["expected_tags"].split(",")]
+        given = str(first["ctx"]["tag"])
+        rule = f"one of {', '.join(kinds)}, got {given}{_near(given, kinds)}"
+        return f"{path.name}: {place}.kind must be {rule}"
     return f"{path.name}: {place} must satisfy: {first['msg']}, got {first['input']!r}"
 
 
-def _keys_beside(place: tuple[int | str, ...]) -> list[str]:
-    """Keys that are known where the unknown key at ``place`` stands."""
-    model: Any = Recipe
-    for step in place[:-1]:
-        field = getattr(model, "model_fields", {}).get(step)
-        if field is None:
-            return []
-        model = field.annotation
-    return list(getattr(model, "model_fields", {}))
+def _near(given: str, known: Sequence[str]) -> str:
+    near = difflib.get_close_matches(given, known, 1)
+    return f"; did you mean {near[0]}?" if near else ""
+
+
+def _walk(place: tuple[int | str, ...]) -> tuple[list[str], Any]:
+    """The steps to ``place`` as they stand in the file, and the model that holds the last one.
+
+    Pydantic puts the kind of a variant among the steps.
+    """
+    steps: list[str] = []
+    holder: Any = None
+    here: Any = Recipe
+    for step in place:
+        if (variant := _variant(here, step)) is not None:
+            here = variant
+            continue
+        holder = here
+        steps.append(str(step))
+        if get_origin(here) in (dict, tuple):
+            here = get_args(here)[1 if get_origin(here) is dict else 0]
+        else:
+            field = getattr(here, "model_fields", {}).get(step)
+            here = None if field is None else field.annotation
+    return steps, holder
+
+
+def _variant(union: Any, kind: int | str) -> Any:
+    """The member of a ``union`` that is called ``kind``, None where there is none."""
+    if get_origin(union) is Annotated:
+        union = get_args(union)[0]
+    for member in get_args(union):
+        field = getattr(member, "model_fields", {}).get("kind")
+        if field is not None and kind in get_args(field.annotation):
+            return member
+    return None

@@ -49,7 +49,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_every_asset_is_made_and_the_terminal_shows_nothing_else(home: Path) -> None:
-    from orchestration.assets import STEPS
+    from orchestration.definitions import STEPS
 
     output = (home / "first.txt").read_text()
     assert states(output) == {step.key: "computed" for step in STEPS}

@@ -13,16 +13,14 @@ from datetime import UTC, datetime
 from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from itertools import accumulate
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
 from datalake import licences
 from datalake.config import Config, Refusal
-from datalake.sources.record import Row, doc_id, payload_digest
 from datalake.sources.report import Report
-
-SOURCE = "code"
+from datalake.sources.source import Event, Piece, Place, Record, Refresh, SourceConfig
 
 
 class PackageConfig(Config):
@@ -32,8 +30,12 @@ class PackageConfig(Config):
     max_bytes: int | None = Field(None, gt=0)  # None takes all of it
 
 
-class PackagesConfig(Config):
+class PackagesConfig(SourceConfig):
     """Source files of installed distributions."""
+
+    table: ClassVar[str] = "raw/code"
+    complete: ClassVar[bool] = True
+    in_driver: ClassVar[bool] = True  # what is installed here need not be on another machine
 
     kind: Literal["packages"] = "packages"
     packages: tuple[PackageConfig, ...] = Field(min_length=1)
@@ -41,59 +43,63 @@ class PackagesConfig(Config):
     max_bytes: int = Field(gt=0)  # of all distributions together
     max_file_bytes: int = Field(1 << 20, gt=0)  # Chen et al. 2021, arXiv:2107.03374, 3.1
 
-
-def read_packages(config: PackagesConfig, snapshot: str, report: Report) -> Iterator[Row]:
-    """Rows of ``raw/code``: the files of every distribution, as they lie on disk.
-
-    What is left out is counted in ``report``. Raises Refusal for a name that is not installed.
-    """
-    installed = [_find(number, package.name) for number, package in enumerate(config.packages)]
-    seen: set[str] = set()  # two distributions may hold the same files
-    for package, found in zip(config.packages, installed, strict=True):
-        licence, version = licences.from_metadata(found.metadata), found.version
-        for file in _sample(_files(found, config, report), package.max_bytes, report):
-            if file.path in seen:
-                report.skip("in two distributions")
-                continue
-            seen.add(file.path)
+    def watched(self) -> str:
+        """Names and versions of the distributions, as installed now; a missing one has none."""
+        versions = []
+        for package in self.packages:
             try:
-                payload = Path(file.path).read_bytes()
-            except OSError as error:
-                report.fail("unreadable", f"{file.path}: {error.strerror}")
-                continue
-            if report.num_bytes + len(payload) > config.max_bytes:
-                report.cut = f"max_bytes {config.max_bytes}, in {package.name}"
-                return
-            report.keep(len(payload))
-            # Without the version: a file of the next version is the same document, changed.
-            uri = f"pkg:pypi/{canonical_name(package.name)}#{file.name}"
-            yield {
-                "doc_id": doc_id(SOURCE, uri),
-                "snapshot": snapshot,
-                "uri": uri,
-                "licence": licences.from_source(payload) or licence,
-                "archive": file.path,
-                "offset": 0,
-                "length": len(payload),
-                "fetched_at": datetime.now(UTC),
-                "payload": payload,
-                "payload_digest": payload_digest(payload),
-                "content_type": None,
-                "package": canonical_name(package.name),
-                "package_version": version,
-                "path": file.name,
-            }
+                versions.append(f"{package.name} {distribution(package.name).version}")
+            except (PackageNotFoundError, ValueError):
+                versions.append(f"{package.name} missing")
+        return ", ".join(versions)
+
+    def pieces(self, refresh: Refresh) -> list[Piece]:
+        """All of them, since a cap holds for all. Raises Refusal for a name not installed."""
+        for number, package in enumerate(self.packages):
+            _find(number, package.name)
+        return [Piece(name="installed packages", uri="pkg:pypi")]
+
+    def read(self, piece: Piece, refresh: Refresh) -> Iterator[Event]:
+        """The files of every distribution, as they lie on disk."""
+        report = refresh.report
+        seen: set[str] = set()  # two distributions may hold the same files
+        for number, package in enumerate(self.packages):
+            found = _find(number, package.name)
+            stated = _stated(licences.from_metadata(found.metadata), "package metadata")
+            name = canonical_name(package.name)
+            for file in _sample(_files(found, self, report), package.max_bytes, report):
+                if file.path in seen:
+                    report.skip("in two distributions")
+                    continue
+                seen.add(file.path)
+                try:
+                    payload = Path(file.path).read_bytes()
+                except OSError as error:
+                    report.fail("unreadable", f"{file.path}: {error.strerror}")
+                    continue
+                if report.num_bytes + len(payload) > self.max_bytes:
+                    report.cut = f"max_bytes {self.max_bytes}, in {package.name}"
+                    return
+                report.keep(len(payload))
+                yield Record(
+                    # Without the version: a file of the next version is the same document.
+                    uri=f"pkg:pypi/{name}#{file.name}",
+                    payload=payload,
+                    place=Place(archive=file.path, length=len(payload)),
+                    fetched_at=datetime.now(UTC),
+                    licence=_stated(licences.from_source(payload), "SPDX tag in the file")
+                    or stated,
+                    own={"project": name, "revision": found.version, "path": file.name},
+                )
+
+    @classmethod
+    def read_again(cls, place: Place) -> bytes:
+        """The file at ``place``."""
+        return Path(place.archive).read_bytes()
 
 
-def installed_versions(config: PackagesConfig) -> str:
-    """Names and versions of the distributions, as installed now; a missing one has none."""
-    versions = []
-    for package in config.packages:
-        try:
-            versions.append(f"{package.name} {distribution(package.name).version}")
-        except (PackageNotFoundError, ValueError):
-            versions.append(f"{package.name} missing")
-    return ", ".join(versions)
+def _stated(licence: str | None, evidence: str) -> licences.Finding | None:
+    return licences.Finding(licence, evidence, 1.0) if licence else None
 
 
 def canonical_name(name: str) -> str:

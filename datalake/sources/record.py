@@ -38,7 +38,7 @@ def to_batches(rows: Iterable[Row], schema: pa.Schema) -> Iterator[pa.RecordBatc
     num_bytes = 0
     for row in rows:
         held.append(row)
-        num_bytes += len(row["payload"])
+        num_bytes += len(row["payload"] or b"")
         if num_bytes >= _BATCH_BYTES:
             yield pa.RecordBatch.from_pylist(held, schema=schema)
             held, num_bytes = [], 0

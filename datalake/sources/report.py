@@ -19,6 +19,8 @@ class Report:
     num_bytes: int = 0
     skipped: Counter[str] = field(default_factory=Counter)
     failed: Counter[str] = field(default_factory=Counter)
+    unchanged: int = 0  # the same as in an earlier snapshot
+    gone: int = 0  # in an earlier snapshot, and not any more
     damages: list[str] = field(default_factory=list)
     cut: str | None = None  # why it stopped before the end of its source
     _cases: dict[str, str] = field(default_factory=dict)  # first case of each failure
@@ -41,6 +43,20 @@ class Report:
     def fail(self, reason: str, case: str, number: int = 1) -> None:
         self.failed[reason] += number
         self._cases.setdefault(reason, case)
+
+    def join(self, other: "Report") -> None:
+        """Add the counts of a part of the work; what it lost first stays the first case."""
+        self.rows += other.rows
+        self.num_bytes += other.num_bytes
+        self.unchanged += other.unchanged
+        self.gone += other.gone
+        self.skipped.update(other.skipped)
+        self.failed.update(other.failed)
+        for reason, case in other._cases.items():
+            self._cases.setdefault(reason, case)
+        for line in other.damages:
+            self.damage(line)
+        self.cut = self.cut or other.cut
 
     def damage(self, line: str) -> None:
         """Note a damaged place; the first few are said at once."""
@@ -65,6 +81,10 @@ class Report:
             "seconds": round(self.seconds, 3),
             "rows_per_second": round(self.rows / max(self.seconds, 1e-9), 1),
         }
+        if self.unchanged:
+            found["unchanged"] = self.unchanged
+        if self.gone:
+            found["gone"] = self.gone
         found |= {f"skipped: {reason}": n for reason, n in sorted(self.skipped.items())}
         found |= {f"failed: {reason}": n for reason, n in sorted(self.failed.items())}
         found |= {f"first failed: {reason}": case for reason, case in sorted(self._cases.items())}

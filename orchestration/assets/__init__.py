@@ -9,13 +9,18 @@ from orchestration.assets import (
     scaling,
     tokens,
 )
+from orchestration.recipe import Recipe
+from orchestration.step import Step
 
-STEPS = (
-    *ingestion.STEPS,
-    *curation.STEPS,
-    *tokens.STEPS,
-    *scaling.STEPS,
-    *pretraining.STEPS,
-    *alignment.STEPS,
-    *evaluation.STEPS,
-)
+
+def steps(recipe: Recipe) -> tuple[Step, ...]:
+    """Every asset of the graph that ``recipe`` describes."""
+    return (
+        *ingestion.steps(recipe),
+        *curation.steps(recipe),
+        *tokens.STEPS,
+        *scaling.STEPS,
+        *pretraining.STEPS,
+        *alignment.STEPS,
+        *evaluation.STEPS,
+    )

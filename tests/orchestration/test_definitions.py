@@ -3,8 +3,7 @@
 import dagster as dg
 
 from datalake.schemas import TABLES
-from orchestration.assets import STEPS
-from orchestration.definitions import GROUPS, defs
+from orchestration.definitions import GROUPS, STEPS, defs
 
 
 def test_the_code_location_loads_whole() -> None:

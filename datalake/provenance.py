@@ -1,0 +1,81 @@
+"""From a document back to the bytes it was made of: what every table says of it, and the bytes."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from datalake.config import Refusal
+from datalake.schemas import TABLES
+from datalake.sources.catalogue import KINDS, RAW_TABLES
+from datalake.sources.record import doc_id, payload_digest
+from datalake.sources.source import Place
+from datalake.tables import Lake
+
+_HEAVY = ("payload", "text", "band_keys")  # not what a person reads in a terminal
+_STAGES = ("documents", "kept", "duplicates", "corpus")
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trace:
+    """What the lake says of one document: rows of raw tables, newest last, and of the stages."""
+
+    doc_id: str
+    raw: list[tuple[str, Row]]  # table and row, without payload
+    stages: dict[str, Row]
+
+
+def trace(lake: Lake, name: str) -> Trace:
+    """Everything about the document whose id or address is ``name``.
+
+    Raises Refusal where no raw table has it.
+    """
+    raw: list[tuple[str, Row]] = []
+    wanted = {name} | {doc_id(table.removeprefix("raw/"), name) for table in RAW_TABLES}
+    for table in RAW_TABLES:
+        raw += [(table, row) for row in _rows(lake, table, wanted)]
+    if not raw:
+        rule = "the id or the address of a document in a raw table"
+        raise Refusal(f"document must be {rule}, got {name}")
+    identity = raw[0][1]["doc_id"]
+    raw = [(table, row) for table, row in raw if row["doc_id"] == identity]
+    raw.sort(key=lambda found: (found[1]["fetched_at"], found[1]["snapshot"]))
+    found = {stage: _rows(lake, stage, {identity}) for stage in _STAGES}
+    return Trace(
+        doc_id=identity,
+        raw=raw,
+        stages={stage: rows[0] for stage, rows in found.items() if rows},
+    )
+
+
+def read_again(row: Row) -> bytes:
+    """The bytes of a raw ``row``, from where they came, checked against its digest.
+
+    Raises OSError where they are not there any more, Refusal where they are others.
+    """
+    place = Place(
+        archive=row["archive"], member=row["member"], offset=row["offset"], length=row["length"]
+    )
+    payload = KINDS[row["kind"]].read_again(place)
+    if payload_digest(payload) != row["payload_digest"]:
+        rule = f"the bytes of {row['payload_digest']}"
+        raise Refusal(f"{row['archive']} must hold {rule}, got {payload_digest(payload)}")
+    return payload
+
+
+def _rows(lake: Lake, table: str, wanted: set[str]) -> list[Row]:
+    """Rows of the latest version whose ``doc_id`` is wanted, without their heavy columns."""
+    if (version := lake.latest(table)) is None:
+        return []
+    columns = [name for name in TABLES[table].arrow.names if name not in _HEAVY]
+    ids = pa.array(sorted(wanted), pa.string())
+    rows: list[Row] = []
+    for part in lake.parts(table, version):
+        keys = lake.open_part(table, part, ["doc_id"])
+        if any(pc.any(pc.is_in(batch["doc_id"], ids)).as_py() for batch in keys):
+            for batch in lake.open_part(table, part, columns):
+                rows += batch.filter(pc.is_in(batch["doc_id"], ids)).to_pylist()
+    return rows
