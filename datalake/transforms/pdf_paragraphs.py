@@ -1,0 +1,295 @@
+"""Lines of columns to paragraphs, and paragraphs to one text that knows where its pages begin.
+
+A line begins a paragraph where the white above it, its indent, its size or the end of the line
+before it says so. Code in a font of one width and rows of cells keep their lines.
+"""
+
+import re
+import statistics
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+
+from datalake.transforms.normalise import normalise, without_addresses
+from datalake.transforms.pdf_layout import Column, Line, is_unspaced
+from datalake.transforms.pdf_words import HYPHEN
+
+# White above a line that parts it from the line before: in leadings, the usual step of lines.
+_PARTED = 1.35
+# Without enough lines to tell the leading, it is the 1.2 of type setters, or somewhat more.
+_LEADING = 1.45
+_OTHER_SIZE = 1.12  # a heading of 11 points over 10, not the rounding of a font
+_INDENT = 0.8  # of the size: type setters indent by 1 or more
+_EARLY = 0.3  # of the width of the column: white after a line that nothing but its end explains
+_SAME_END = 3.0  # points: a justified line ends at the edge, but for what hangs over it
+_MONO_WIDTH = 0.6  # of the size, a letter of Courier and most of its kind
+_FOOTNOTE = 0.92  # of the size of the page's text
+_FOOT = 0.4  # of the page's height, from below
+
+_ENDED = re.compile(r"[.!?:;。！？：][)\]\"'”’»]*$")
+_BULLET = re.compile(
+    r"(?:[•‣▪●○◦■□–—*·-]|\(?\d{1,3}[.)]|\[\d{1,4}\]|\(?[a-zA-Z][.)]|\(?[ivx]{1,5}[.)])(?=[\t ]|$)"
+)
+_LEADERS = re.compile(r"\s?(?:[ \t]?\.){5,}\s?")  # from an entry to its page
+_TAIL = re.compile(r"([^\W\d_]+(?:-[^\W\d_]+)*)$")
+_HEAD = re.compile(r"([^\W\d_]+)")
+_WORDS = re.compile(r"[^\W\d_]+(?:-[^\W\d_]+)*")
+_HYPHENS = (HYPHEN, "-", "\u2010", "\u00ad")
+
+
+@dataclass(slots=True)
+class Paragraph:
+    """Lines that belong together, each with its page."""
+
+    lines: list[tuple[str, int]]
+    size: float
+    top: float  # of its first line
+    keeps_lines: bool = False
+
+
+def page_paragraphs(columns: list[Column], page: int, height: float) -> list[Paragraph]:
+    """Paragraphs of one page. Footnotes come after all columns, and not between two of them."""
+    sizes: Counter[float] = Counter()
+    for column in columns:
+        for line in column.lines:
+            sizes[round(line.size, 1)] += len(line.text)
+    usual = max(sizes, key=lambda size: (sizes[size], size), default=0.0)
+    found: list[Paragraph] = []
+    footnotes: list[Paragraph] = []
+    for number, column in enumerate(columns):
+        these = list(_paragraphs(column, page))
+        end = len(these)
+        while (
+            end
+            and number < len(columns) - 1
+            and these[end - 1].size < _FOOTNOTE * usual
+            and these[end - 1].top > (1 - _FOOT) * height
+        ):
+            end -= 1
+        if end == 0 and len(these) > 1:  # a column of small print is no footnote
+            end = len(these)
+        footnotes += these[end:]
+        for paragraph in these[:end]:
+            _append(found, paragraph)
+    return found + footnotes
+
+
+def join_pages(pages: Iterable[list[Paragraph]], num_pages: int) -> tuple[str, list[int]]:
+    """The normalised text, and the index in it at which each page begins."""
+    paragraphs: list[Paragraph] = []
+    for page in pages:
+        for number, paragraph in enumerate(page):
+            if number == 0:
+                _append(paragraphs, paragraph)
+            else:
+                paragraphs.append(paragraph)
+    words = _vocabulary(paragraphs)
+    parts: list[str] = []
+    length = 0
+    starts: dict[int, int] = {}
+    for paragraph in paragraphs:
+        marks = []  # index in this paragraph, page
+        text = ""
+        for line, page_number in paragraph.lines:
+            head, separator = _joint(text, line, words, paragraph.keeps_lines)
+            text = head + separator
+            if page_number not in starts:
+                starts[page_number] = 0
+                marks.append((len(text), page_number))
+            text += _clean(line, paragraph.keeps_lines)
+        text = without_addresses(text.rstrip(HYPHEN))
+        for index, page_number in marks:
+            starts[page_number] = length + min(index, len(text))
+        if text.strip():
+            parts.append(text)
+            length += len(text) + 2
+    found = "\n\n".join(parts)
+    # A page without text begins where the next one does.
+    ends: list[int] = []
+    after = len(found)
+    for number in reversed(range(num_pages)):
+        after = min(starts.get(number, after), after)
+        ends.append(after)
+    return found, ends[::-1]
+
+
+def _paragraphs(column: Column, page: int) -> Iterator[Paragraph]:
+    lines = column.lines
+    leading = _leading(lines)
+    right = _right_edge(lines, column.right)
+    started = 0  # line that began the paragraph
+    current: Paragraph | None = None
+    for number, line in enumerate(lines):
+        text = _row(line.text)
+        keeps = line.mono or "\t" in text
+        before = lines[number - 1] if number else None
+        gap = line.baseline - before.baseline if before is not None else 0.0
+        if keeps and line.mono:
+            text = " " * round((line.left - column.left) / (_MONO_WIDTH * line.size)) + text
+        begins = (
+            current is None
+            or before is None
+            or current.keeps_lines != keeps
+            or _differs(before, line)
+            or gap > (1.8 if keeps else _PARTED) * leading * line.size
+            or gap < -line.size
+            or (not keeps and _begins(column, right, number, started))
+        )
+        if begins:
+            if current is not None:
+                yield current
+            current = Paragraph([(text, page)], line.size, line.top, keeps)
+            started = number
+        else:
+            assert current is not None
+            current.lines.append((text, page))
+    if current is not None:
+        yield current
+
+
+def _row(text: str) -> str:
+    """The text of a line, its leaders made a tab, the white after its bullet a space."""
+    text = _LEADERS.sub("\t", text)
+    bullet = _BULLET.match(text)
+    if bullet is not None:
+        text = text[: bullet.end()] + text[bullet.end() :].replace("\t", " ", 1)
+    return text.replace(HYPHEN, "-") if HYPHEN in text[:-1] else text
+
+
+def _leading(lines: list[Line]) -> float:
+    """The usual step from line to line, in sizes of the font."""
+    steps = [
+        (below.baseline - line.baseline) / line.size
+        for line, below in pairwise(lines)
+        if below.baseline > line.baseline and not _differs(line, below)
+    ]
+    if not steps:
+        return _LEADING
+    middle = statistics.median_low(steps)
+    return middle if len(steps) >= 4 else min(middle, _LEADING)
+
+
+def _differs(one: Line, other: Line) -> bool:
+    return max(one.size, other.size) > _OTHER_SIZE * min(one.size, other.size)
+
+
+def _begins(column: Column, right: float, number: int, started: int) -> bool:
+    """Whether line ``number`` begins a paragraph by its place and the end of the line before.
+
+    ``right`` is the edge that the column's lines run to.
+    """
+    line, before = column.lines[number], column.lines[number - 1]
+    bullet = _BULLET.match(line.text)
+    if bullet and line.left <= before.left + 0.3 * line.size:
+        return True
+    if bullet and _BULLET.match(column.lines[started].text):
+        return True
+    ended = _ENDED.search(before.text) is not None
+    # Where the next word had fitted, somebody ended the line there.
+    slack = right - before.right - (line.first + 0.5 * line.size)
+    early = slack > 0
+    indent = line.left - before.left
+    if indent > _INDENT * line.size:
+        hangs = _BULLET.match(before.text) is not None and number - 1 == started
+        return early or (ended and not hangs)
+    if indent < -_INDENT * line.size and not _is_centred(column.left, right, before):
+        # The second line of an indented paragraph goes back; that of a hanging one does not.
+        return early or (ended and number - 1 != started)
+    if _is_centred(column.left, right, before) and _is_centred(column.left, right, line):
+        return False
+    return early and (not line.text[0].islower() or slack > _EARLY * (right - column.left))
+
+
+def _right_edge(lines: list[Line], widest: float) -> float:
+    """Where most lines end that end alike; the right end of the column where no four do."""
+    ends: Counter[int] = Counter()
+    for line in lines:
+        ends[round(line.right / _SAME_END)] += 1
+    near = {end: ends[end] + ends[end + 1] for end in ends}
+    best = max(near, key=lambda end: (near[end], end), default=0)
+    if near.get(best, 0) < max(4, len(lines) / 5):
+        return widest
+    return (best + 1) * _SAME_END
+
+
+def _is_centred(left: float, right: float, line: Line) -> bool:
+    before, after = line.left - left, right - line.right
+    return min(before, after) > line.size and abs(before - after) < line.size
+
+
+def _append(paragraphs: list[Paragraph], paragraph: Paragraph) -> None:
+    """Add a paragraph, to the end of the last one if that breaks off and this one goes on."""
+    last = paragraphs[-1] if paragraphs else None
+    if last is None or last.keeps_lines or paragraph.keeps_lines:
+        paragraphs.append(paragraph)
+        return
+    end, begin = last.lines[-1][0], paragraph.lines[0][0]
+    same = max(last.size, paragraph.size) <= _OTHER_SIZE * min(last.size, paragraph.size)
+    if same and _ENDED.search(end) is None and _goes_on(end, begin):
+        last.lines += paragraph.lines
+    else:
+        paragraphs.append(paragraph)
+
+
+def _goes_on(end: str, begin: str) -> bool:
+    if not begin or not end:
+        return False
+    return begin[0].islower() or (end.endswith(_HYPHENS) and begin[0].isalpha())
+
+
+def _vocabulary(paragraphs: list[Paragraph]) -> Counter[str]:
+    """Words of the document in lower case, but not those that a line's end may have cut."""
+    words: Counter[str] = Counter()
+    for paragraph in paragraphs:
+        after_hyphen = False
+        for line, _ in paragraph.lines:
+            found = _WORDS.findall(line.lower())
+            hyphen = line.endswith(_HYPHENS)
+            words.update(found[int(after_hyphen) : len(found) - int(hyphen)])
+            after_hyphen = hyphen
+    return words
+
+
+def _joint(text: str, line: str, words: Counter[str], keeps_lines: bool) -> tuple[str, str]:
+    """What is left of ``text`` and what stands between it and the next ``line``."""
+    if not text:
+        return "", ""
+    if keeps_lines:
+        return text.rstrip(HYPHEN), "\n"
+    if text.endswith(_HYPHENS) and (cut := _TAIL.search(text[:-1])) and line[:1].isalnum():
+        whole = text[:-1]
+        head = _HEAD.match(line)
+        if text[-1] == "\u00ad":
+            return whole, ""
+        if head is None or not head[1][0].islower():
+            return whole + "-", ""
+        return (whole, "") if _is_cut(cut[1].lower(), head[1].lower(), words) else (whole + "-", "")
+    if text.endswith(_HYPHENS) and len(text) > 1 and text[-2].isdigit() and line[:1].isdigit():
+        return text[:-1] + "-", ""
+    if text[-1] == HYPHEN:
+        text = text[:-1] + "-"
+    if is_unspaced(text[-1]) and line and is_unspaced(line[0]):
+        return text, ""
+    return text, " "
+
+
+def _is_cut(tail: str, head: str, words: Counter[str]) -> bool:
+    """Whether a hyphen between ``tail`` and ``head`` only says that the line ended there.
+
+    What the document writes elsewhere decides; then a part that is hyphenated itself
+    (state-of-the-), or two parts that both stand alone elsewhere (well-, known), keep the hyphen.
+    """
+    joined, hyphenated = words[tail + head], words[f"{tail}-{head}"]
+    if joined or hyphenated:
+        return joined >= hyphenated
+    if "-" in tail:
+        return False
+    return not (len(tail) > 2 and len(head) > 2 and words[tail] and words[head])
+
+
+def _clean(line: str, keeps_lines: bool) -> str:
+    """``line`` normalised, but for a hyphen at its end, of which the next line decides."""
+    end = line[-1:] if line.endswith(_HYPHENS) else ""
+    text = normalise(line[: len(line) - len(end)])
+    return (text.rstrip() if keeps_lines else text.strip()) + end

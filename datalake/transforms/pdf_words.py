@@ -1,0 +1,225 @@
+"""Words of a PDF page with their boxes, as PDFium finds them.
+
+A PDF page draws glyphs at places; words, lines and columns are not in it. PDFium finds the words
+from the gaps between glyphs. Each word is turned here so that it is read from left to right, with
+heights measured downwards from the top, whichever way the page or its text is turned.
+"""
+
+import ctypes
+import math
+import re
+import unicodedata
+from dataclasses import dataclass
+from typing import Any
+
+from datalake.transforms.text import Unreadable
+
+HYPHEN = "\ufffe"  # PDFium's sign for a hyphen at the end of a line
+REPLACEMENT = "\ufffd"
+
+_WORD = re.compile(r"[^\s\ufffe\x00-\x1f]+[\ufffe\x02]?|[\ufffe\x02]")
+_PRESENTATION = re.compile("[\ufb00-\ufb06\ufb13-\ufb17\ufb1d-\ufdff\ufe70-\ufefc]")
+_PRIVATE = re.compile("[\ue000-\uf8ff]")
+_BULLET = "\uf0b7"  # of the Symbol font, as word processors write it
+_DOUBLED = re.compile(r"(?:(\S)\1)+")
+_FIXED_PITCH = 1  # bit 1 of the font's flags: ISO 32000-1, table 123
+_FIXED_NAMES = re.compile(r"mono|monl|courier|typewriter|consol|tt\d|menlo|fixed", re.IGNORECASE)
+# A fake bold draws a word twice, less than this many font sizes apart.
+_SAME_PLACE = 0.2
+# Where less of a page's text than this runs another way than the rest, it is a stamp, a
+# watermark or the label of an axis.
+_SIDEWAYS = 0.2
+
+
+@dataclass(slots=True)
+class Word:
+    """Letters between white space. Lengths in points, ``baseline`` below the top of the page."""
+
+    text: str
+    left: float
+    right: float
+    baseline: float
+    size: float  # of the font, as seen
+    spaced: bool  # white space stands before it
+    mono: bool  # all letters of its font are equally wide
+
+
+@dataclass(slots=True)
+class Page:
+    """Words in the order in which they are drawn, on a page of this size as they are read."""
+
+    words: list[Word]
+    sideways: list[list[Word]]  # texts that run another way, each turned as it is read
+    width: float
+    height: float
+
+
+def read_words(page: Any, max_chars: int) -> Page:
+    """Words of a ``pypdfium2.PdfPage`` that lie inside what is shown of it.
+
+    Raises Unreadable where the page has more than ``max_chars`` characters.
+    """
+    import pypdfium2.raw as pdfium
+
+    textpage = page.get_textpage()
+    try:
+        if textpage.count_chars() > max_chars:
+            raise Unreadable(f"more than {max_chars} characters on a page")
+        left, bottom, right, top = page.get_bbox()
+        turned = _turned_words(pdfium, textpage.raw, (left, bottom, right, top))
+    finally:
+        textpage.close()
+    main, *others = _by_turn(turned)
+    for quarter, words in (main, *others):
+        corners = [_turn(x, y, quarter) for x in (left, right) for y in (bottom, top)]
+        start, highest = min(x for x, _ in corners), max(y for _, y in corners)
+        for word in words:
+            word.left -= start
+            word.right -= start
+            word.baseline = highest - word.baseline
+    upright = main[0] % 2 == 0
+    width, height = (right - left, top - bottom) if upright else (top - bottom, right - left)
+    return Page(main[1], [words for _, words in others], width, height)
+
+
+def _turned_words(
+    pdfium: Any, textpage: Any, shown: tuple[float, float, float, float]
+) -> list[tuple[int, Word]]:
+    """Words with the quarter turns, counter-clockwise, of the way they run."""
+    text, index_of = _text(pdfium, textpage)
+    x0, x1, y0, y1 = (ctypes.c_double() for _ in range(4))
+    matrix = pdfium.FS_MATRIX()
+    fonts: dict[int, bool] = {}
+    found = []
+    end = 0
+    for match in _WORD.finditer(text):
+        first, last = index_of(match.start()), index_of(match.end() - 1)
+        spaced, end = match.start() > end, match.end()
+        if not pdfium.FPDFText_GetCharOrigin(textpage, first, x0, y0):
+            continue
+        origin_x, origin_y = x0.value, y0.value
+        pdfium.FPDFText_GetMatrix(textpage, first, matrix)
+        size = pdfium.FPDFText_GetFontSize(textpage, first) * math.hypot(matrix.c, matrix.d)
+        angle = math.degrees(math.atan2(matrix.b, matrix.a))
+        quarter = round(angle / 90) % 4
+        if abs(angle - 90 * round(angle / 90)) > 10 or size <= 0:
+            continue  # a watermark across the page, or nothing that can be seen
+        pdfium.FPDFText_GetCharBox(textpage, first, x0, x1, y0, y1)
+        box = [x0.value, x1.value, y0.value, y1.value]
+        if last > first:
+            pdfium.FPDFText_GetCharBox(textpage, last, x0, x1, y0, y1)
+            box = [
+                min(box[0], x0.value),
+                max(box[1], x1.value),
+                min(box[2], y0.value),
+                max(box[3], y1.value),
+            ]
+        if not (
+            shown[0] <= (box[0] + box[1]) / 2 <= shown[2]
+            and shown[1] <= (box[2] + box[3]) / 2 <= shown[3]
+        ):
+            continue
+        (a, _), (b, _) = _turn(box[0], box[2], quarter), _turn(box[1], box[3], quarter)
+        letters = match[0]
+        if _DOUBLED.fullmatch(letters) and _is_drawn_twice(pdfium, textpage, first, size):
+            letters = letters[::2]
+        found.append(
+            (
+                quarter,
+                Word(
+                    text=_characters(letters),
+                    left=min(a, b),
+                    right=max(a, b),
+                    baseline=_turn(origin_x, origin_y, quarter)[1],
+                    size=size,
+                    spaced=spaced,
+                    mono=_is_mono(pdfium, textpage, first, fonts),
+                ),
+            )
+        )
+    return found
+
+
+def _text(pdfium: Any, textpage: Any) -> tuple[str, Any]:
+    """All characters of a page, and the function from an index in them to PDFium's index."""
+    count = max(pdfium.FPDFText_CountChars(textpage), 0)
+    buffer = (ctypes.c_ushort * (2 * count + 2))()
+    units = pdfium.FPDFText_GetText(textpage, 0, count, buffer) - 1
+    if units == count:  # one call instead of one a character
+        text = bytes(buffer)[: 2 * count].decode("utf-16-le", "surrogatepass")
+        if len(text) == count:
+            return text, lambda index: index
+    codes = [pdfium.FPDFText_GetUnicode(textpage, index) for index in range(count)]
+    # A glyph without a character keeps its place, so that its loss is seen.
+    return "".join(chr(c) if 0 < c <= 0x10FFFF else REPLACEMENT for c in codes), lambda index: index
+
+
+def _characters(text: str) -> str:
+    """``text`` without ligatures, presentation forms and characters of private use."""
+    if text.isascii() and "\x02" not in text:
+        return text
+    text = _PRESENTATION.sub(lambda match: unicodedata.normalize("NFKC", match[0]), text)
+    text = _PRIVATE.sub(REPLACEMENT, text.replace(_BULLET, "\u2022"))
+    return text.replace("\x02", HYPHEN)
+
+
+def _turn(x: float, y: float, quarter: int) -> tuple[float, float]:
+    """The point in axes of which the first runs ``quarter`` turns counter-clockwise of x."""
+    return ((x, y), (y, -x), (-x, -y), (-y, x))[quarter]
+
+
+def _is_drawn_twice(pdfium: Any, textpage: Any, first: int, size: float) -> bool:
+    """Whether the first two glyphs lie on each other."""
+    x, y, next_x, next_y = (ctypes.c_double() for _ in range(4))
+    pdfium.FPDFText_GetCharOrigin(textpage, first, x, y)
+    pdfium.FPDFText_GetCharOrigin(textpage, first + 1, next_x, next_y)
+    return math.dist((x.value, y.value), (next_x.value, next_y.value)) < _SAME_PLACE * size
+
+
+def _is_mono(pdfium: Any, textpage: Any, index: int, fonts: dict[int, bool]) -> bool:
+    """Whether the font has one width; asked once for each object of text."""
+    drawn = pdfium.FPDFText_GetTextObject(textpage, index)
+    font = pdfium.FPDFTextObj_GetFont(drawn) if drawn else None
+    if not font:
+        return False
+    address = ctypes.cast(font, ctypes.c_void_p).value or 0
+    if address not in fonts:
+        name = ctypes.create_string_buffer(128)
+        pdfium.FPDFFont_GetBaseFontName(font, name, len(name))
+        fixed = pdfium.FPDFFont_GetFlags(font) & _FIXED_PITCH
+        named = _FIXED_NAMES.search(name.value.decode("latin-1"))
+        fonts[address] = bool(fixed or named)
+    return fonts[address]
+
+
+def _by_turn(turned: list[tuple[int, Word]]) -> list[tuple[int, list[Word]]]:
+    """Words by the way they run: first the most, then others that are enough to be text."""
+    groups: dict[int, list[Word]] = {0: []}
+    for quarter, word in turned:
+        groups.setdefault(quarter, []).append(word)
+    counts = {q: sum(len(word.text) for word in words) for q, words in groups.items()}
+    order = sorted(groups, key=lambda quarter: (-counts[quarter], quarter))
+    enough = _SIDEWAYS * sum(counts.values())
+    return [
+        (quarter, _without_doubles(groups[quarter]))
+        for number, quarter in enumerate(order)
+        if number == 0 or counts[quarter] > enough
+    ]
+
+
+def _without_doubles(words: list[Word]) -> list[Word]:
+    """``words`` without those that are drawn again in the same place."""
+    seen: dict[tuple[str, int], list[Word]] = {}
+    kept = []
+    for word in words:
+        near = _SAME_PLACE * word.size
+        cell = round(word.baseline / 4)
+        if any(
+            abs(other.left - word.left) < near and abs(other.baseline - word.baseline) < near
+            for row in (cell - 1, cell, cell + 1)
+            for other in seen.get((word.text, row), ())
+        ):
+            continue
+        seen.setdefault((word.text, cell), []).append(word)
+        kept.append(word)
+    return kept
