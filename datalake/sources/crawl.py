@@ -3,45 +3,89 @@
 One connection a host, the delay that the site asks for, robots.txt before everything else. A link
 costs at most itself: one that cannot be read, is refused or fails is counted, and the crawl goes
 on. A redirect is a link like any other, so scope, robots.txt and the check of addresses hold for
-it too, and a loop of redirects ends at the first page already seen.
+it too, and a loop of redirects ends at the first page already seen. So is an address that a
+sitemap or a feed names.
+
+A refresh asks for what an earlier crawl left by its validators (RFC 9110, 13.1), last of all also
+for pages that no link leads to any more, and keeps what changed.
 """
 
 import asyncio
 import re
-from collections import defaultdict, deque
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter, defaultdict, deque
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from datetime import UTC, datetime
+from typing import ClassVar, Literal, Self
+from urllib.parse import urlsplit
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 from resiliparse.parse.encoding import detect_mime
-from resiliparse.parse.html import HTMLTree
 
 from datalake.config import Config, Refusal
-from datalake.sources.fetch import PRODUCT, Client, FetchError, Limits, Response
+from datalake.licences import Finding
+from datalake.sources import feeds, sitemaps
+from datalake.sources.capture import HTML_TYPES
+from datalake.sources.fetch import Client, FetchError, Limits, Response
+from datalake.sources.known_pages import KnownPage, KnownPages
+from datalake.sources.listing import MAX_BYTES, Listing, ListingError, root_of, unpacked
+from datalake.sources.page_links import PageLinks, read_links
+from datalake.sources.record import payload_digest
 from datalake.sources.report import Report
-from datalake.sources.robots import Robots
+from datalake.sources.robots import Robots, Rules
+from datalake.sources.source import (
+    Event,
+    Gone,
+    Piece,
+    Place,
+    Previous,
+    Record,
+    Refresh,
+    SourceConfig,
+    Unchanged,
+)
 from datalake.sources.urls import canonical, origin_of
-from datalake.sources.warc import HTML_TYPES, Capture, WarcWriter
-from datalake.transforms.html_text import NestingError, parse_page, select
+from datalake.sources.warc_writer import WarcWriter, read_back
+from datalake.transforms.html_text import NestingError
+
+LISTING_TYPES = frozenset(
+    (
+        "application/xml",
+        "text/xml",
+        "application/rss+xml",
+        "application/atom+xml",
+        "application/rdf+xml",
+        "application/feed+json",
+        "application/json",
+        "application/gzip",
+        "application/x-gzip",
+        "application/octet-stream",
+        "text/plain",
+    )
+)
 
 _MAX_HOSTS = 16  # visited at the same time
 _MAX_UNTAKEN = 8  # pages fetched and not yet taken
+_MAX_KNOWN = 2_000_000  # addresses held, about 300 bytes each; a site can name any number of them
+_MAX_NESTED = 3  # index files around a sitemap; sitemaps.org allows one
 _RETRIES = 2
 _RETRY_SECONDS = 1.0  # doubled each time; what Retry-After says goes first, up to a minute
 _MAX_RETRY_SECONDS = 60.0
 _PASSING = frozenset(("timeout", "no connection", "disconnect"))
 _BUSY = frozenset((429, 502, 503, 504))
+_GONE = frozenset((404, 410))
+_MOVED = frozenset((301, 308))  # for good
 _GIVE_UP_AFTER = 5  # passing failures of one host in a row
 
 
 class Scope(Config):
-    """Which addresses belong to a crawl."""
+    """Which addresses belong to a crawl. Seeds always do."""
 
     prefixes: tuple[str, ...] = ()  # of canonical addresses; none means the hosts of the seeds
-    exclude: tuple[str, ...] = ()  # regular expressions, searched in path and query
+    include: tuple[str, ...] = ()  # regular expressions; one must be found in path and query
+    exclude: tuple[str, ...] = ()  # regular expressions; none may be found in path and query
 
-    @field_validator("exclude")
+    @field_validator("include", "exclude")
     @classmethod
     def _compiles(cls, patterns: tuple[str, ...]) -> tuple[str, ...]:
         for pattern in patterns:
@@ -52,19 +96,57 @@ class Scope(Config):
         return patterns
 
 
-class CrawlConfig(Config):
+class CrawlConfig(SourceConfig):
     """Web sites to crawl from their seeds."""
 
+    table: ClassVar[str] = "raw/web"
+    complete: ClassVar[bool] = False  # what it did not reach may well be there
+    in_driver: ClassVar[bool] = True
+
     kind: Literal["crawl"] = "crawl"
-    seeds: tuple[str, ...] = Field(min_length=1)
+    seeds: tuple[str, ...] = ()  # pages to begin with, or sitemaps and feeds: told by what comes
+    listings: tuple[str, ...] = ()  # sitemaps and feeds, which may lie outside the scope
+    sitemaps: bool = False  # read those too that robots.txt names
+    max_listings: int = Field(
+        default=1000, gt=0
+    )  # files; 1,000 of 50,000 addresses exceed any crawl here
+    trust_lastmod: bool = False  # do not ask for a page that a sitemap dates before our capture
     scope: Scope = Scope()
     max_pages: int = Field(gt=0)
     max_bytes: int = Field(gt=0)  # of all pages together
-    delay_seconds: float = Field(1.0, ge=0)  # Heritrix and Nutch wait 1 to 5 s for one host
+    max_depth: int | None = Field(
+        default=None, ge=0
+    )  # links from a seed, or from what a listing names
+    max_pages_per_host: int | None = Field(default=None, gt=0)
+    delay_seconds: float = Field(default=1.0, ge=0)  # Heritrix and Nutch wait 1 to 5 s for one host
     contact: str | None = None  # address of a page or mailbox that a site's owner can write to
-    licence: str | None = None  # SPDX expression, where one holds for every page
     allow_hosts: tuple[str, ...] = ()  # hosts that may have a private address
     limits: Limits = Limits()
+
+    @model_validator(mode="after")
+    def _begins_somewhere(self) -> Self:
+        if not self.seeds and not self.listings:
+            raise Refusal("seeds must name a page, or listings a sitemap or feed, got none")
+        return self
+
+    def pieces(self, refresh: Refresh) -> list[Piece]:
+        first = (self.seeds + self.listings)[0]
+        return [Piece(name=refresh.origin, uri=first, num_bytes=self.max_bytes)]
+
+    def read(self, piece: Piece, refresh: Refresh) -> Iterator[Event]:
+        licence = Finding(self.licence, "recipe", 1.0) if self.licence else None
+        with WarcWriter(refresh.folder("archives"), archive_name(refresh.origin)) as archive:
+            crawl = Crawl(self, archive, refresh.report, previous=refresh.previous, licence=licence)
+            yield from crawl.events()
+
+    @classmethod
+    def read_again(cls, place: Place) -> bytes:
+        return read_back(place.archive, place.offset, place.length)[1]
+
+
+def archive_name(origin: str) -> str:
+    """Name of a new archive: whose, and when."""
+    return f"{re.sub(r'[^A-Za-z0-9._-]+', '-', origin)}-{datetime.now(UTC):%Y%m%d%H%M%S%f}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,12 +154,16 @@ class _Link:
     url: str
     seed: int | None = None  # the number of the seed that it is, or that redirected to it
     hops: int = 0  # redirects that led here
+    depth: int = 0  # links that led here
+    is_listing: bool = False
+    nested: int = 0  # index files around a sitemap
+    whole: bool = False  # ask without conditions
 
 
 @dataclass(frozen=True, slots=True)
 class _Fetched:
     link: _Link
-    response: Response
+    response: Response | None  # None where a sitemap says that nothing changed
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,10 +176,10 @@ class _Left:
 
 @dataclass
 class Crawl:
-    """One crawl. ``pages()`` yields each page as it was written to the archive.
+    """One crawl. ``events()`` yields each page as it was written to the archive.
 
     ``connect`` sends a canonical host to a local address. ``reject`` may say why a page of status
-    200 is none.
+    200 is none. ``previous`` is what earlier crawls left, ``licence`` holds for every page.
     """
 
     config: CrawlConfig
@@ -101,12 +187,15 @@ class Crawl:
     report: Report
     connect: Mapping[str, tuple[str, int]] = field(default_factory=dict)
     reject: Callable[[Response], str | None] = lambda response: None
+    previous: Previous | None = None
+    licence: Finding | None = None
 
-    def pages(self) -> Iterator[Capture]:
-        """Crawl, and yield pages in the order of their fetching.
+    def events(self) -> Iterator[Event]:
+        """Crawl, and yield what was found in the order of its fetching.
 
         Between two pages the loop stands still, so a slow consumer slows the crawl and nothing
-        piles up. Raises Refusal where a seed is no address, out of scope or cannot be fetched.
+        piles up. Raises Refusal where a seed is no address, out of scope or cannot be fetched, and
+        where there are listings alone and no page comes of them.
         """
         self._client = Client(
             limits=self.config.limits,
@@ -115,36 +204,45 @@ class Crawl:
             contact=self.config.contact,
         )
         self._robots = Robots(self._client)
-        self._prefixes, self._excluded = self._scope()
+        self._known = KnownPages(self.previous)
+        self._num_pages = self._num_bytes = self._num_listings = 0  # so far, unchanged ones too
+        self._num_pages_of: Counter[str] = Counter()  # by host
+        self._asked_last = False  # pages that nothing leads to are waiting or were asked for
+        self._mapped: set[str] = set()  # origins whose sitemaps were noted
+        self._modified: dict[str, datetime] = {}  # when a listing says that a page changed
         self._seen: set[str] = set()
-        self._waiting: dict[str, deque[_Link]] = defaultdict(deque)  # by origin
+        self._waiting: dict[str, deque[_Link]] = defaultdict(deque)  # by host
         self._visits: dict[str, asyncio.Task[None]] = {}
-        self._last: dict[str, float] = {}  # when the last request to an origin ended
+        self._last: dict[str, float] = {}  # when the last request to a host ended
         self._events: asyncio.Queue[_Fetched | _Left] = asyncio.Queue(_MAX_UNTAKEN)
-        for number, url in enumerate(self._seeds()):
-            self._add(_Link(url, seed=number))
+        self._enter()
         with asyncio.Runner() as runner:
             runner.run(self._client.open())
             try:
-                while (page := runner.run(self._next_page())) is not None:
-                    yield page
+                while (event := runner.run(self._next_event())) is not None:
+                    yield event
             finally:
                 runner.run(self._stop())
+        if not self.config.seeds and not self._num_pages:
+            rule = "sitemaps or feeds that name a page that can be fetched"
+            raise Refusal(f"listings must be {rule}, got {', '.join(self.config.listings)}")
 
-    async def _next_page(self) -> Capture | None:
+    async def _next_event(self) -> Event | None:
         while self.report.cut is None:
-            for origin in list(self._waiting):
-                if origin not in self._visits and len(self._visits) < _MAX_HOSTS:
-                    self._visits[origin] = asyncio.create_task(self._visit(origin))
+            for host in list(self._waiting):
+                if host not in self._visits and len(self._visits) < _MAX_HOSTS:
+                    self._visits[host] = asyncio.create_task(self._visit(host))
             if not self._visits:
-                return None
+                if not self._add_forgotten():
+                    return None
+                continue
             event = await self._events.get()
             if isinstance(event, _Left):
                 del self._visits[event.host]
                 if event.error is not None:
                     raise event.error
-            elif (page := self._take(event.link, event.response)) is not None:
-                return page
+            elif (found := self._take(event.link, event.response)) is not None:
+                return found
         return None
 
     async def _stop(self) -> None:
@@ -155,15 +253,18 @@ class Crawl:
 
     # What is fetched -----------------------------------------------------------------------------
 
-    async def _visit(self, origin: str) -> None:
-        """Fetch what is waiting at one origin, one after the other."""
+    async def _visit(self, host: str) -> None:
+        """Fetch what is waiting at one host, one after the other."""
         error: Exception | None = None
         try:
             failures = 0
-            while links := self._waiting.get(origin):
+            while links := self._waiting.get(host):
                 link = links.popleft()
+                if self._is_full(host) and not link.is_listing:
+                    self.report.skip("max_pages_per_host")
+                    continue
                 try:
-                    response = await self._fetch(origin, link)
+                    fetched = await self._fetch(host, link)
                 except FetchError as lost:
                     self._lose(link, lost.reason, str(lost))
                     failures = failures + 1 if lost.reason in _PASSING else 0
@@ -172,16 +273,17 @@ class Crawl:
                         links.clear()
                     continue
                 failures = 0
-                if response is not None:
-                    await self._events.put(_Fetched(link, response))
+                if fetched is not None:
+                    await self._events.put(fetched)
         except Exception as unexpected:
             error = unexpected
-        self._waiting.pop(origin, None)
-        await self._events.put(_Left(origin, error))
+        self._waiting.pop(host, None)
+        await self._events.put(_Left(host, error))
 
-    async def _fetch(self, origin: str, link: _Link) -> Response | None:
+    async def _fetch(self, host: str, link: _Link) -> _Fetched | None:
         """The response to ``link``, after the waits that the site asks for; None if it forbids."""
         rules = await self._robots.rules(link.url)
+        self._add_sitemaps(link, rules)
         if not rules.allow(link.url):
             if rules.verdict == "unreachable":
                 self._lose(link, "robots.txt unreachable", f"robots.txt unreachable: {rules.why}")
@@ -190,64 +292,158 @@ class Crawl:
             else:
                 self.report.skip("robots.txt")
             return None
+        known = None if link.is_listing or link.whole else self._known.get(link.url)
+        if known is not None and self._is_fresh(known):
+            return _Fetched(link, None)
         delay = max(self.config.delay_seconds, rules.delay_seconds)
         for trial in range(_RETRIES + 1):
-            await self._wait(self._last.get(origin, -delay) + delay)
+            await self._wait(self._last.get(host, -delay) + delay)
             try:
-                response = await self._client.get(link.url, HTML_TYPES)
+                response = await self._request(link, known)
                 if response.status not in _BUSY or trial == _RETRIES:
-                    return response
+                    return _Fetched(link, response)
                 pause = _retry_after(response) or _RETRY_SECONDS * 2**trial
             except FetchError as error:
                 if error.reason not in _PASSING or trial == _RETRIES:
                     raise
                 pause = _RETRY_SECONDS * 2**trial
             finally:
-                self._last[origin] = asyncio.get_running_loop().time()
+                self._last[host] = asyncio.get_running_loop().time()
             await asyncio.sleep(min(pause, _MAX_RETRY_SECONDS))
         raise AssertionError("the last trial returns or raises")
+
+    async def _request(self, link: _Link, known: KnownPage | None) -> Response:
+        if link.is_listing:
+            return await self._client.get(link.url, max_bytes=MAX_BYTES)
+        media_types: Collection[str] = HTML_TYPES
+        if link.seed is not None:
+            media_types = HTML_TYPES | LISTING_TYPES
+        return await self._client.get(
+            link.url, media_types, headers=known.conditions if known else None
+        )
 
     async def _wait(self, until: float) -> None:
         await asyncio.sleep(max(0.0, until - asyncio.get_running_loop().time()))
 
+    def _is_fresh(self, known: KnownPage) -> bool:
+        """Whether a sitemap says that a page did not change since it was captured."""
+        modified_at = self._modified.get(known.uri) if self.config.trust_lastmod else None
+        return modified_at is not None and modified_at < known.fetched_at
+
+    def _is_full(self, host: str) -> bool:
+        bound = self.config.max_pages_per_host
+        return bound is not None and self._num_pages_of[host] >= bound
+
     # What is kept --------------------------------------------------------------------------------
 
-    def _take(self, link: _Link, response: Response) -> Capture | None:
+    def _take(self, link: _Link, response: Response | None) -> Event | None:
         """Keep a page and note its links; None if it is no page, which is then counted."""
+        if response is None:
+            return self._take_unchanged(link, None)
         if response.redirect is not None:
-            self._follow(link, response.redirect)
+            return self._follow(link, response.redirect, response.status)
+        if link.is_listing or (link.seed is not None and _is_listing(response)):
+            self._take_listing(link, response)
             return None
+        known = self._known.get(link.url)
+        if response.status == 304 and known is not None:
+            return self._take_unchanged(link, response)
+        if response.status in _GONE and known is not None and link.seed is None:
+            return Gone(link.url)
         if (reason := self._no_page(response)) is not None:
             self._lose(link, reason, reason)
             return None
+        if (reason := self.reject(response)) is not None:
+            if known is not None and link.seed is None:
+                return Gone(link.url)
+            self._lose(link, reason, reason)
+            return None
+        content_type = response.header("Content-Type")
         try:
-            tree, _ = parse_page(response.body, response.header("Content-Type"))
+            links = read_links(response.body, content_type, response.url, _wishes(response))
         except NestingError as error:
             self._lose(link, "nested too deep", str(error))
             return None
-        wishes = _robots_wishes(tree, response)
-        if "nofollow" not in wishes:
-            self._add_links(tree, response.url)
-        if "noindex" in wishes:
-            self.report.skip("noindex")
+        self._add_links(link, links)
+        if (reason := self._not_to_keep(links)) is not None:
+            self.report.skip(reason)
+            return Gone(link.url) if known is not None else None
+        if not self._count(link, len(response.body)):
             return None
-        if self.report.rows >= self.config.max_pages:
-            self.report.cut = f"max_pages {self.config.max_pages}"
-            return None
-        if self.report.num_bytes + len(response.body) > self.config.max_bytes:
-            self.report.cut = f"max_bytes {self.config.max_bytes}"
-            return None
+        if known is not None and known.payload_digest == payload_digest(response.body):
+            self.archive.write_revisit(response, known.fetched_at)
+            return Unchanged(link.url)
         self.report.keep(len(response.body), sum(map(len, self._waiting.values())))
-        return self.archive.write(response)
+        return self._record(response)
+
+    def _take_unchanged(self, link: _Link, response: Response | None) -> Event | None:
+        """Go on with the links of a page as it was; ``response`` says that it is so still."""
+        known = self._known.get(link.url)
+        assert known is not None
+        try:
+            body, content_type, robots_headers = known.read()
+            robots_headers += ", " + (_wishes(response) if response else "")
+            links = read_links(body, content_type, link.url, robots_headers)
+        except (OSError, NestingError) as error:
+            self.report.damage(f"{known.archive}: record at byte {known.offset}: {error}")
+            again = _Link(link.url, link.seed, link.hops, link.depth, whole=True)
+            self._waiting[_host(link.url)].append(again)
+            return None
+        self._add_links(link, links)
+        if (reason := self._not_to_keep(links)) is not None:
+            self.report.skip(reason)
+            return Gone(link.url)
+        if not self._count(link, len(body)):
+            return None
+        if response is not None:
+            self.archive.write_revisit(response, known.fetched_at)
+        return Unchanged(link.url)
+
+    def _not_to_keep(self, links: PageLinks) -> str | None:
+        """Why a page is not to be kept by its own word, or None."""
+        if not links.index:
+            return "noindex"
+        is_copy = links.copy_of is not None and self._inside(links.copy_of)
+        return "copy of its canonical address" if is_copy else None
+
+    def _count(self, link: _Link, num_bytes: int) -> bool:
+        """Whether there is room for one more page; if there is none at all, the crawl is cut."""
+        if self._is_full(_host(link.url)):
+            self.report.skip("max_pages_per_host")
+        elif self._num_pages >= self.config.max_pages:
+            self.report.cut = f"max_pages {self.config.max_pages}"
+        elif self._num_bytes + num_bytes > self.config.max_bytes:
+            self.report.cut = f"max_bytes {self.config.max_bytes}"
+        else:
+            self._num_pages += 1
+            self._num_bytes += num_bytes
+            self._num_pages_of[_host(link.url)] += 1
+            return True
+        return False
+
+    def _record(self, response: Response) -> Record:
+        capture = self.archive.write(response)
+        return Record(
+            uri=capture.url,
+            payload=capture.payload,
+            place=Place(archive=capture.archive, offset=capture.offset, length=capture.length),
+            fetched_at=capture.fetched_at,
+            content_type=capture.content_type,
+            licence=self.licence,
+            own={
+                "http_status": capture.status,
+                "truncated": capture.truncated,
+                "etag": response.header("ETag"),
+                "last_modified": response.header("Last-Modified"),
+            },
+        )
 
     def _no_page(self, response: Response) -> str | None:
         """Why ``response`` is no page, or None if it is one."""
         if response.status != 200:
             return f"status {response.status}"
         media_type = response.media_type or detect_mime(response.body)
-        if media_type not in HTML_TYPES:
-            return f"type {media_type}"
-        return self.reject(response)
+        return None if media_type in HTML_TYPES else f"type {media_type}"
 
     def _lose(self, link: _Link, reason: str, detail: str) -> None:
         if link.seed is not None:
@@ -255,82 +451,178 @@ class Crawl:
             where = "" if link.hops == 0 else f" -> {link.url}"
             rule = "a page that can be fetched"
             raise Refusal(f"seeds[{link.seed}] must be {rule}, got {seed}{where}: {detail}")
+        reason = f"listing: {reason}" if link.is_listing else reason
         self.report.fail(reason, f"{link.url} {detail}" if detail != reason else link.url)
+
+    # Sitemaps and feeds --------------------------------------------------------------------------
+
+    def _take_listing(self, link: _Link, response: Response) -> None:
+        if response.truncated and not link.is_listing:  # cut as a page would be
+            self._add_listing(_Link(link.url, hops=link.hops, is_listing=True))
+            return
+        try:
+            if response.status != 200:
+                raise ListingError(f"status {response.status}")
+            listing = _read_listing(response.body, response.url)
+        except ListingError as error:
+            self._lose(link, str(error), str(error))
+            return
+        self.report.skip("listing: unreadable address", listing.num_unreadable)
+        self.report.skip("listing: too many addresses", listing.num_left_out)
+        problem = "cut" if response.truncated else listing.problem
+        if problem is not None:
+            self.report.damage(f"{link.url}: {problem}; what stands before it was read")
+        for entry in listing.pages:
+            self._add(_Link(entry.url))
+            if entry.modified_at is not None:
+                self._modified[entry.url] = entry.modified_at
+        for entry in listing.lists:
+            nested = link.nested + listing.is_index
+            if nested > _MAX_NESTED:
+                self.report.skip("listing: nested too deep")
+            else:
+                self._add_listing(_Link(entry.url, is_listing=True, nested=nested))
+
+    def _add_listing(self, link: _Link) -> None:
+        key = f"listing {link.url}"  # as a page it is another thing
+        if key in self._seen:
+            return
+        if self._num_listings >= self.config.max_listings:
+            self.report.skip("max_listings")
+            return
+        self._num_listings += 1
+        self._seen.add(key)
+        self._waiting[_host(link.url)].append(link)
+
+    def _add_sitemaps(self, link: _Link, rules: Rules) -> None:
+        """Note the sitemaps that the robots.txt of a site in scope names."""
+        origin = origin_of(link.url)
+        if not self.config.sitemaps or link.is_listing or origin in self._mapped:
+            return
+        self._mapped.add(origin)
+        for said in rules.sitemaps:
+            try:
+                url = canonical(said, f"{origin}/")
+            except ValueError:
+                url = None
+            if url is None:
+                self.report.skip("listing: unreadable address")
+            else:
+                self._add_listing(_Link(url, is_listing=True))
 
     # Links ---------------------------------------------------------------------------------------
 
-    def _add_links(self, tree: HTMLTree, page: str) -> None:
-        base = _base(tree, page)
-        for anchor in select(tree, "a[href], area[href]"):
-            if "nofollow" in (anchor.getattr("rel") or "").lower():
-                continue
-            try:
-                url = canonical(anchor.getattr("href") or "", base)
-            except ValueError:
-                self.report.skip("unreadable link")
-                continue
-            if url is not None:
-                self._add(_Link(url))
+    def _add_links(self, link: _Link, links: PageLinks) -> None:
+        self.report.skip("unreadable link", links.num_unreadable)
+        if links.copy_of is not None:
+            self._add(_Link(links.copy_of, depth=link.depth))
+        for url in links.urls:
+            self._add(_Link(url, depth=link.depth + 1))
 
     def _add(self, link: _Link) -> None:
-        if link.url not in self._seen and self._inside(link.url):
+        bound = self.config.max_depth
+        if link.url in self._seen or (bound is not None and link.depth > bound):
+            return
+        if len(self._seen) >= _MAX_KNOWN:
+            self.report.skip("too many addresses")
+        elif self._inside(link.url) or link.seed is not None:
             self._seen.add(link.url)
-            self._waiting[origin_of(link.url)].append(link)
+            self._waiting[_host(link.url)].append(link)
 
-    def _follow(self, link: _Link, url: str) -> None:
-        target = _Link(url, link.seed, link.hops + 1)
+    def _add_forgotten(self) -> bool:
+        """Add, once, the pages of earlier crawls that nothing led to: they may be gone."""
+        if not self._asked_last:
+            self._asked_last = True
+            for url in self._known:
+                self._add(_Link(url))
+        return bool(self._waiting)
+
+    def _follow(self, link: _Link, url: str, status: int) -> Event | None:
+        target = _Link(
+            url, link.seed, link.hops + 1, link.depth, link.is_listing, link.nested, link.whole
+        )
         if target.hops > self.config.limits.max_redirects:
             self._lose(target, "redirects", f"more than {self.config.limits.max_redirects}")
+        elif link.is_listing:
+            self._add_listing(target)
         elif not self._inside(url):
             if link.seed is not None:
                 self._lose(target, "scope", "it leads out of the scope")
             self.report.skip("redirect out of scope")
         else:
             self._add(target)
+            if status in _MOVED and url != link.url and link.url in self._known:
+                return Gone(link.url)
+        return None
 
     def _inside(self, url: str) -> bool:
         path = url[len(origin_of(url)) :]
-        return url.startswith(self._prefixes) and not any(p.search(path) for p in self._excluded)
+        return (
+            url.startswith(self._prefixes)
+            and (not self._included or any(p.search(path) for p in self._included))
+            and not any(p.search(path) for p in self._excluded)
+        )
 
-    def _seeds(self) -> list[str]:
+    def _enter(self) -> None:
+        """Set the scope, and let seeds and listings wait."""
+        self._set_scope()
+        for number, url in enumerate(self._addresses("seeds")):
+            if not url.startswith(self._prefixes):
+                raise Refusal(f"seeds[{number}] must begin with a prefix of the scope, got {url}")
+            self._add(_Link(url, seed=number))
+        for url in self._addresses("listings"):
+            self._add_listing(_Link(url, is_listing=True))
+
+    def _set_scope(self) -> None:
+        scope = self.config.scope
+        firsts = self._addresses("seeds") or self._addresses("listings")
+        self._prefixes = scope.prefixes or tuple(f"{origin_of(url)}/" for url in firsts)
+        self._included = [re.compile(pattern) for pattern in scope.include]
+        self._excluded = [re.compile(pattern) for pattern in scope.exclude]
+
+    def _addresses(self, name: Literal["seeds", "listings"]) -> list[str]:
         urls = []
-        for number, seed in enumerate(self.config.seeds):
+        for number, said in enumerate(getattr(self.config, name)):
             try:
-                url = canonical(seed)
+                url = canonical(said)
             except ValueError:
                 url = None
             if url is None:
-                raise Refusal(f"seeds[{number}] must be an http or https address, got {seed}")
+                raise Refusal(f"{name}[{number}] must be an http or https address, got {said}")
             urls.append(url)
         return urls
 
-    def _scope(self) -> tuple[tuple[str, ...], list[re.Pattern[str]]]:
-        scope = self.config.scope
-        prefixes = scope.prefixes or tuple(f"{origin_of(url)}/" for url in self._seeds())
-        for number, url in enumerate(self._seeds()):
-            if not url.startswith(prefixes):
-                raise Refusal(f"seeds[{number}] must begin with a prefix of the scope, got {url}")
-        return prefixes, [re.compile(pattern) for pattern in scope.exclude]
 
-
-def _base(tree: HTMLTree, page: str) -> str:
-    """What the links of ``page`` are relative to."""
-    elements = select(tree, "base[href]")[:1]
+def _is_listing(response: Response) -> bool:
+    """Whether a seed is a sitemap or a feed, by its type and its first bytes."""
+    if response.status != 200 or response.media_type in HTML_TYPES:
+        return False
+    body = response.body.lstrip(b"\xef\xbb\xbf \t\r\n")
+    if not body.startswith(b"<"):
+        return response.media_type in LISTING_TYPES
     try:
-        return canonical("".join(e.getattr("href") or "" for e in elements), page) or page
-    except ValueError:
-        return page
+        return root_of(body) in sitemaps.ROOTS | feeds.ROOTS
+    except ListingError:
+        return True  # reading it says why it is none
 
 
-def _robots_wishes(tree: HTMLTree, response: Response) -> str:
-    """What a page itself asks of crawlers, in a meta element or a header, in lower case."""
-    metas = select(tree, "meta[name][content]")
-    wishes = [m.getattr("content") or "" for m in metas if _is_robots(m.getattr("name"))]
-    return " ".join([*wishes, response.header("X-Robots-Tag") or ""]).lower()
+def _read_listing(payload: bytes, url: str) -> Listing:
+    """What a sitemap or a feed names, whichever it is. Raises ListingError."""
+    payload = unpacked(payload)
+    head = payload.lstrip(b"\xef\xbb\xbf \t\r\n")[:1]
+    if head == b"{" or (head == b"<" and root_of(payload) in feeds.ROOTS):
+        return feeds.read_feed(payload, url)
+    return sitemaps.read_sitemap(payload, url)
 
 
-def _is_robots(name: str | None) -> bool:
-    return (name or "").strip().lower() in ("robots", PRODUCT.lower())
+def _host(url: str) -> str:
+    """What one connection at a time is meant for: a host, and a port that is not the usual one."""
+    return urlsplit(url).netloc
+
+
+def _wishes(response: Response) -> str:
+    """What its headers ask of crawlers."""
+    return ", ".join(v for k, v in response.headers if k.lower() == "x-robots-tag")
 
 
 def _retry_after(response: Response) -> float | None:

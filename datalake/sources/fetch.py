@@ -142,8 +142,9 @@ class Client:
         url: str,
         media_types: Collection[str] | None = None,
         max_bytes: int | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> Response:
-        """One exchange, redirects not followed.
+        """One exchange, redirects not followed, with ``headers`` besides our own.
 
         The body is read for status 2xx only, and only if its media type is undeclared or among
         ``media_types``; otherwise it stays on the wire. A body over the limit is cut and says so.
@@ -154,7 +155,8 @@ class Client:
             _refuse_private(host, host)
         try:
             async with asyncio.timeout(self.limits.timeout_seconds):
-                return await self._exchange(url, media_types, max_bytes or self.limits.max_bytes)
+                limit = max_bytes or self.limits.max_bytes
+                return await self._exchange(url, media_types, limit, headers)
         except FetchError:
             raise
         except TimeoutError as error:
@@ -175,9 +177,14 @@ class Client:
         return host in self.allow or f"{host}:{port}" in self.allow
 
     async def _exchange(
-        self, url: str, media_types: Collection[str] | None, max_bytes: int
+        self,
+        url: str,
+        media_types: Collection[str] | None,
+        max_bytes: int,
+        headers: Mapping[str, str] | None,
     ) -> Response:
-        async with self._session.get(URL(url, encoded=True), allow_redirects=False) as answer:
+        target = URL(url, encoded=True)
+        async with self._session.get(target, headers=headers, allow_redirects=False) as answer:
             media_type = (answer.headers.get("Content-Type") or "").split(";")[0].strip().lower()
             wanted = media_types is None or not media_type or media_type in media_types
             body, cut = b"", False

@@ -12,16 +12,18 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from datalake.config import Config
-from datalake.sources.crawl import CrawlConfig, Scope
+from datalake.licences import Finding
+from datalake.sources.crawl import Crawl, CrawlConfig, Scope, archive_name
 from datalake.sources.fetch import Limits, Response
+from datalake.sources.source import Event, Piece, Place, Refresh, SourceConfig
+from datalake.sources.warc_writer import WarcWriter
 
 HOST = "pydoc.localhost"
-LICENCE = "PSF-2.0"  # of Python and its documentation, https://docs.python.org/3/license.html
+LICENCE = Finding("PSF-2.0", "https://docs.python.org/3/license.html", 1.0)
 
 _PROGRAM = (
     "import sys, pydoc; "
@@ -37,8 +39,12 @@ _EXCLUDED = (
 )
 
 
-class PydocConfig(Config):
+class PydocConfig(SourceConfig):
     """The documentation of the standard library that this interpreter has."""
+
+    table: ClassVar[str] = "raw/web"
+    complete: ClassVar[bool] = False  # a module that cannot be imported today is not gone
+    in_driver: ClassVar[bool] = True
 
     kind: Literal["pydoc"] = "pydoc"
     max_pages: int = Field(gt=0)
@@ -53,9 +59,36 @@ class PydocConfig(Config):
             max_pages=self.max_pages,
             max_bytes=self.max_bytes,
             delay_seconds=0.0,  # it is ours, and serves one request at a time
-            licence=LICENCE,
             limits=Limits(timeout_seconds=60.0),  # a page imports its module, on a busy machine too
         )
+
+    def watched(self) -> str:
+        return sys.version
+
+    def pieces(self, refresh: Refresh) -> list[Piece]:
+        return [Piece(name=refresh.origin, uri=f"http://{HOST}/", num_bytes=self.max_bytes)]
+
+    def read(self, piece: Piece, refresh: Refresh) -> Iterator[Event]:
+        licence = Finding(self.licence, "recipe", 1.0) if self.licence else LICENCE
+        log = refresh.folder("logs") / "pydoc.log"
+        with (
+            serve(refresh.folder("scratch/pydoc"), log) as address,
+            WarcWriter(refresh.folder("archives"), archive_name(refresh.origin)) as archive,
+        ):
+            crawl = Crawl(
+                self.crawl,
+                archive,
+                refresh.report,
+                connect={f"{HOST}:80": address},
+                reject=soft_error,
+                previous=refresh.previous,
+                licence=licence,
+            )
+            yield from crawl.events()
+
+    @classmethod
+    def read_again(cls, place: Place) -> bytes:
+        return CrawlConfig.read_again(place)
 
 
 @contextlib.contextmanager

@@ -38,6 +38,11 @@ class Rules:
         asked = self.parsed.crawl_delay(PRODUCT) if self.parsed else None
         return min(max(asked or 0.0, 0.0), MAX_DELAY_SECONDS)
 
+    @property
+    def sitemaps(self) -> list[str]:
+        """What the file says after ``Sitemap:``, as it stands there."""
+        return list(self.parsed.sitemaps) if self.parsed else []
+
 
 class Robots:
     """The rules of every origin, fetched once a day."""

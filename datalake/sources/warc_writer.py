@@ -10,12 +10,21 @@ from types import TracebackType
 from typing import BinaryIO, Self
 from urllib.parse import urlsplit
 
-from fastwarc.warc import WarcRecord, WarcRecordType
+from fastwarc.warc import ArchiveIterator, WarcRecord, WarcRecordType
 
 from datalake.sources.capture import Capture
-from datalake.sources.fetch import Response
+from datalake.sources.fetch import Headers, Response
 from datalake.sources.record import payload_digest
 
+_INFO = (
+    ("software", "Tarn"),
+    ("format", "WARC File Format 1.1"),
+    (
+        "conformsTo",
+        "https://iipc.github.io/warc-specifications/specifications/warc-format/warc-1.1/",
+    ),
+    ("robots", "obey"),
+)
 _CHANGED_HEADERS = ("content-encoding", "transfer-encoding", "content-length")
 
 
@@ -35,7 +44,7 @@ class WarcWriter:
         self._file: BinaryIO = self._draft.open("wb")
         self._info_id = _new_urn()
         headers = {"Content-Type": "application/warc-fields", "WARC-Filename": self.path.name}
-        info = b"software: Tarn\r\nformat: WARC File Format 1.1\r\nrobots: obey\r\n"
+        info = "".join(f"{name}: {value}\r\n" for name, value in _INFO).encode()
         self._write(WarcRecordType.warcinfo, self._info_id, datetime.now(UTC), headers, info)
         return self
 
@@ -55,7 +64,48 @@ class WarcWriter:
 
     def write(self, response: Response) -> Capture:
         """Write request and response; returns the response with its place."""
-        request_id, response_id = _new_urn(), _new_urn()
+        headers = {"WARC-Payload-Digest": payload_digest(response.body)}
+        if response.truncated:
+            headers["WARC-Truncated"] = response.truncated
+        kind = WarcRecordType.response
+        offset, length = self._exchange(kind, response, headers, _response_block(response))
+        return Capture(
+            url=response.url,
+            status=response.status,
+            content_type=response.header("Content-Type"),
+            payload=response.body,
+            payload_digest=payload_digest(response.body),
+            truncated=response.truncated,
+            fetched_at=response.fetched_at,
+            archive=str(self.path),
+            offset=offset,
+            length=length,
+            etag=response.header("ETag"),
+            last_modified=response.header("Last-Modified"),
+        )
+
+    def write_revisit(self, response: Response, captured_at: datetime) -> None:
+        """Write that ``response`` brought what was captured at ``captured_at``, without its body.
+
+        A 304 says so itself (profile server-not-modified); any other response was compared
+        (profile identical-payload-digest).
+        """
+        profile = "server-not-modified" if response.status == 304 else "identical-payload-digest"
+        headers = {
+            "WARC-Profile": f"http://netpreserve.org/warc/1.1/revisit/{profile}",
+            "WARC-Refers-To-Target-URI": response.url,
+            "WARC-Refers-To-Date": _spell(captured_at),
+        }
+        if response.status != 304:
+            headers["WARC-Payload-Digest"] = payload_digest(response.body)
+            headers["WARC-Truncated"] = "length"  # ISO 28500, 6.7.2: the body is left out
+        self._exchange(WarcRecordType.revisit, response, headers, _head_block(response))
+
+    def _exchange(
+        self, kind: WarcRecordType, response: Response, headers: dict[str, str], block: bytes
+    ) -> tuple[int, int]:
+        """Write the request, and what came of it as a record of ``kind`` with ``headers``."""
+        request_id, answer_id = _new_urn(), _new_urn()
         common = {"WARC-Target-URI": response.url, "WARC-Warcinfo-ID": self._info_id}
         self._write(
             WarcRecordType.request,
@@ -63,32 +113,16 @@ class WarcWriter:
             response.fetched_at,
             common
             | {
-                "WARC-Concurrent-To": response_id,
+                "WARC-Concurrent-To": answer_id,
                 "Content-Type": "application/http; msgtype=request",
             },
             _request_block(response),
         )
-        headers = common | {
+        more = {
             "WARC-Concurrent-To": request_id,
-            "WARC-Payload-Digest": payload_digest(response.body),
             "Content-Type": "application/http; msgtype=response",
         }
-        if response.truncated:
-            headers["WARC-Truncated"] = response.truncated
-        block = _response_block(response)
-        kind = WarcRecordType.response
-        offset, length = self._write(kind, response_id, response.fetched_at, headers, block)
-        return Capture(
-            url=response.url,
-            status=response.status,
-            content_type=response.header("Content-Type"),
-            payload=response.body,
-            truncated=response.truncated,
-            fetched_at=response.fetched_at,
-            archive=str(self.path),
-            offset=offset,
-            length=length,
-        )
+        return self._write(kind, answer_id, response.fetched_at, common | more | headers, block)
 
     def _write(
         self, kind: WarcRecordType, urn: str, when: datetime, headers: dict[str, str], block: bytes
@@ -98,6 +132,7 @@ class WarcWriter:
         record.record_date = when
         for name, value in headers.items():
             record.headers.set(name, value)
+        record.headers.set("WARC-Block-Digest", payload_digest(block))
         record.set_bytes_content(block)
         plain = io.BytesIO()
         record.write(plain)
@@ -105,6 +140,19 @@ class WarcWriter:
         offset = self._file.tell()
         self._file.write(member)
         return offset, len(member)
+
+
+def read_back(archive: str, offset: int, length: int) -> tuple[Headers, bytes]:
+    """Headers and body of the response that a ``WarcWriter`` wrote at ``offset``.
+
+    Raises OSError where there is none any more.
+    """
+    with Path(archive).open("rb") as file:
+        file.seek(offset)
+        data = file.read(length)
+    for record in ArchiveIterator(io.BytesIO(data), WarcRecordType.response, parse_http=True):
+        return tuple(record.http_headers.items()), record.reader.read()
+    raise OSError(f"{archive} holds no response at byte {offset}")
 
 
 def _new_urn() -> str:
@@ -123,12 +171,25 @@ def _response_block(response: Response) -> bytes:
 
     Their names get the prefix that Common Crawl gives them.
     """
+    length = [f"Content-Length: {len(response.body)}"]
+    return _block(_head(response) + length, response.body)
+
+
+def _head_block(response: Response) -> bytes:
+    return _block(_head(response), b"")
+
+
+def _head(response: Response) -> list[str]:
     lines = [f"HTTP/1.1 {response.status} {response.phrase}"]
     for name, value in response.headers:
         prefix = "X-Crawler-" if name.lower() in _CHANGED_HEADERS else ""
         lines.append(f"{prefix}{name}: {value}")
-    lines.append(f"Content-Length: {len(response.body)}")
-    return _block(lines, response.body)
+    return lines
+
+
+def _spell(when: datetime) -> str:
+    """``when`` as in WARC-Date."""
+    return when.astimezone(UTC).replace(tzinfo=None).isoformat() + "Z"
 
 
 def _block(lines: list[str], body: bytes) -> bytes:

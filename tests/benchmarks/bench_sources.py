@@ -12,7 +12,9 @@ from resiliparse.parse.html import HTMLTree
 from datalake.sources import pydoc_site
 from datalake.sources.crawl import Crawl
 from datalake.sources.report import Report
-from datalake.sources.warc import Capture, WarcWriter, read_captures
+from datalake.sources.source import Record
+from datalake.sources.warc import read_captures
+from datalake.sources.warc_writer import WarcWriter
 from datalake.transforms.html_text import decode_html, read_page
 from tests.benchmarks.report import Result, seconds_in_turn, show
 
@@ -20,7 +22,7 @@ NUM_PAGES = 200
 SLOW = 10  # of so many pages one is given to the slow peer
 
 
-def _crawl(folder: Path) -> tuple[list[Capture], Result]:
+def _crawl(folder: Path) -> tuple[list[Record], Result]:
     """Our crawl, then bare requests for the same pages from a fresh server of its own."""
     config = pydoc_site.PydocConfig(max_pages=NUM_PAGES, max_bytes=1 << 30).crawl
     empty = folder / "empty"
@@ -31,12 +33,12 @@ def _crawl(folder: Path) -> tuple[list[Capture], Result]:
         started = time.perf_counter()
         with archive:
             crawl = Crawl(config, archive, Report("bench", lambda line: None), connect=connect)
-            pages = list(crawl.pages())
+            pages = [event for event in crawl.events() if isinstance(event, Record)]
         ours = time.perf_counter() - started
     with pydoc_site.serve(empty, folder / "log") as (host, port):
         started = time.perf_counter()
         for page in pages:
-            with urlopen(page.url.replace(pydoc_site.HOST, f"{host}:{port}")) as answer:
+            with urlopen(page.uri.replace(pydoc_site.HOST, f"{host}:{port}")) as answer:
                 answer.read()
         bare = time.perf_counter() - started
     return pages, Result(
@@ -49,9 +51,9 @@ def _crawl(folder: Path) -> tuple[list[Capture], Result]:
     )
 
 
-def _archive(pages: list[Capture]) -> Result:
-    path = Path(pages[0].archive)
-    size = sum(len(page.payload) for page in pages) / 1e6
+def _archive(pages: list[Record]) -> Result:
+    path = Path(pages[0].place.archive)
+    size = sum(len(page.payload or b"") for page in pages) / 1e6
 
     def bare() -> None:
         for record in ArchiveIterator(str(path), WarcRecordType.response, parse_http=True):
@@ -72,22 +74,22 @@ def _archive(pages: list[Capture]) -> Result:
     )
 
 
-def _text(pages: list[Capture]) -> Result:
-    size = sum(len(page.payload) for page in pages) / 1e6
+def _text(pages: list[Record]) -> Result:
+    size = sum(len(page.payload or b"") for page in pages) / 1e6
     sample = pages[::SLOW]
     jobs = {
-        "ours": lambda: [read_page(page.payload, page.content_type) for page in pages],
+        "ours": lambda: [read_page(page.payload or b"", page.content_type) for page in pages],
         "floor": lambda: [
-            HTMLTree.parse(decode_html(page.payload, page.content_type)[0]) for page in pages
+            HTMLTree.parse(decode_html(page.payload or b"", page.content_type)[0]) for page in pages
         ],
     }
     installed = importlib.util.find_spec("trafilatura") is not None
     if installed:
         from trafilatura import extract
 
-        jobs["peer"] = lambda: [extract(page.payload) for page in sample]
+        jobs["peer"] = lambda: [extract(page.payload or b"") for page in sample]
     taken = seconds_in_turn(jobs, repeats=3)
-    sample_size = sum(len(page.payload) for page in sample) / 1e6
+    sample_size = sum(len(page.payload or b"") for page in sample) / 1e6
     return Result(
         case="main text, title, licence, normal form",
         unit="MB/s",

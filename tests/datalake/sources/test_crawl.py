@@ -2,18 +2,21 @@
 
 import re
 from collections import Counter
+from collections.abc import Iterable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
+from fastwarc.warc import ArchiveIterator, WarcRecordType
 from pydantic import ValidationError
 
 from datalake.config import Refusal
 from datalake.sources.crawl import Crawl, CrawlConfig, Scope
 from datalake.sources.fetch import Limits
 from datalake.sources.report import Report
-from datalake.sources.warc import Capture, WarcWriter, read_captures, read_record
+from datalake.sources.source import Event, Record
+from datalake.sources.warc_writer import WarcWriter
 from tests.datalake.sources.site import Answer, Site
 
 
@@ -29,9 +32,15 @@ def settings(site: Site, **changes: Any) -> CrawlConfig:
     return CrawlConfig(**values | changes)
 
 
-def crawl(folder: Path, report: Report, config: CrawlConfig, **more: Any) -> list[Capture]:
+def events(folder: Path, report: Report, config: CrawlConfig, **more: Any) -> list[Event]:
     with WarcWriter(folder, f"test-{len(list(folder.iterdir()))}") as archive:
-        return list(Crawl(config, archive, report, **more).pages())
+        return list(Crawl(config, archive, report, **more).events())
+
+
+def crawl(folder: Path, report: Report, config: CrawlConfig, **more: Any) -> list[Record]:
+    found = events(folder, report, config, **more)
+    assert all(isinstance(event, Record) for event in found)
+    return [event for event in found if isinstance(event, Record)]
 
 
 @pytest.fixture(autouse=True)
@@ -40,8 +49,8 @@ def _impatience(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("datalake.sources.crawl._RETRY_SECONDS", 0.01)
 
 
-def paths(pages: list[Capture]) -> list[str]:
-    return [page.url.split("/", 3)[3] for page in pages]
+def paths(found: Iterable[Event]) -> list[str]:
+    return [event.uri.split("/", 3)[3] for event in found]
 
 
 def test_pages_come_breadth_first(site: Site, tmp_path: Path, report: Report) -> None:
@@ -246,9 +255,10 @@ def test_a_page_over_the_limit_is_cut_and_says_so(
 ) -> None:
     site.answers["/"] = Answer(b"<p>" + b"x" * (50 << 20))
     (page,) = crawl(tmp_path, report, settings(site))
-    assert page.truncated == "length" and len(page.payload) == 100_000
-    (read,) = read_captures(Path(page.archive), 1 << 20, report)
-    assert read.truncated == "length" and read.payload == page.payload
+    assert page.own["truncated"] == "length" and len(page.payload or b"") == 100_000
+    for record in ArchiveIterator(page.place.archive, WarcRecordType.response):
+        assert record.headers["WARC-Truncated"] == "length"
+        assert record.reader.read() == page.payload
 
 
 def test_a_page_that_would_take_minutes_to_parse_is_lost_not_parsed(
@@ -271,7 +281,7 @@ def test_every_page_can_be_read_back_from_its_place(
     pages = crawl(tmp_path, report, settings(site))
     assert len(pages) == 10
     for page in pages:
-        assert read_record(page.archive, page.offset, page.length) == page.payload
+        assert CrawlConfig.read_again(page.place) == page.payload
 
 
 def test_two_crawls_take_the_same_pages_in_the_same_order(
@@ -283,7 +293,7 @@ def test_two_crawls_take_the_same_pages_in_the_same_order(
         site.page(f"/{n}/x")
     first = crawl(tmp_path, report, settings(site, max_pages=25))
     again = crawl(tmp_path, Report("test", lambda line: None), settings(site, max_pages=25))
-    assert [(p.url, p.payload) for p in first] == [(p.url, p.payload) for p in again]
+    assert [(p.uri, p.payload) for p in first] == [(p.uri, p.payload) for p in again]
 
 
 def test_a_consumer_that_stops_ends_the_crawl_and_leaves_no_archive(
@@ -293,7 +303,7 @@ def test_a_consumer_that_stops_ends_the_crawl_and_leaves_no_archive(
     site.page("/a")
     site.page("/b")
     with pytest.raises(RuntimeError), WarcWriter(tmp_path, "test") as archive:
-        for _ in Crawl(settings(site), archive, report).pages():
+        for _ in Crawl(settings(site), archive, report).events():
             raise RuntimeError("the disk is full")
     assert list(tmp_path.iterdir()) == []
 

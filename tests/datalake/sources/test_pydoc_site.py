@@ -13,11 +13,12 @@ from datalake.sources import pydoc_site
 from datalake.sources.crawl import Crawl
 from datalake.sources.fetch import Client, Limits
 from datalake.sources.report import Report
-from datalake.sources.warc import Capture, WarcWriter
+from datalake.sources.source import Record
+from datalake.sources.warc_writer import WarcWriter
 from datalake.transforms.html_text import read_page
 
 
-def crawl(folder: Path, name: str, report: Report, max_pages: int) -> list[Capture]:
+def crawl(folder: Path, name: str, report: Report, max_pages: int) -> list[Record]:
     empty = folder / "empty"
     empty.mkdir(exist_ok=True)
     config = pydoc_site.PydocConfig(max_pages=max_pages, max_bytes=50_000_000).crawl
@@ -27,7 +28,7 @@ def crawl(folder: Path, name: str, report: Report, max_pages: int) -> list[Captu
     ):
         connect = {f"{pydoc_site.HOST}:80": address}
         found = Crawl(config, archive, report, connect=connect, reject=pydoc_site.soft_error)
-        return list(found.pages())
+        return [event for event in found.events() if isinstance(event, Record)]
 
 
 def pages(folder: Path, *names: str) -> list[bytes]:
@@ -46,13 +47,13 @@ def pages(folder: Path, *names: str) -> list[bytes]:
 def test_two_crawls_give_the_same_documents(tmp_path: Path) -> None:
     reports = [Report("test", lambda line: None) for _ in range(2)]
     first, again = (
-        {page.url: page for page in crawl(tmp_path, str(n), report, 30)}
+        {page.uri: page for page in crawl(tmp_path, str(n), report, 30)}
         for n, report in enumerate(reports)
     )
     assert list(first) == list(again) and len(first) == 30
     assert next(iter(first)) == "http://pydoc.localhost/"
     for url, page in first.items():
-        texts = [read_page(p.payload, p.content_type) for p in (page, again[url])]
+        texts = [read_page(p.payload or b"", p.content_type) for p in (page, again[url])]
         assert texts[0] == texts[1], url
 
 
@@ -76,9 +77,8 @@ def test_the_server_sees_neither_the_environment_nor_packages_nor_the_current_fo
 
 def test_test_modules_are_left_out() -> None:
     config = pydoc_site.PydocConfig(max_pages=1, max_bytes=1).crawl
-    assert config.licence == "PSF-2.0"
     crawl = Crawl(config, WarcWriter(Path(), "x"), Report("test", lambda line: None))
-    crawl._prefixes, crawl._excluded = crawl._scope()
+    crawl._set_scope()
     inside = [
         name
         for name in ("test", "test.support", "lib2to3.pgen2", "idlelib.idle", "unittest.test.x",
