@@ -118,6 +118,9 @@ TABLES: dict[str, Schema] = {
             ),
             Column("etag", pa.string(), "validator for the next request", nullable=True),
             Column("last_modified", pa.string(), "the same, as a date of HTTP", nullable=True),
+            Column(
+                "languages", pa.string(), "as the archive says: ISO 639-3, commas", nullable=True
+            ),
         ),
         _raw(
             "code",

@@ -1,7 +1,6 @@
 """Archives: what we write others can read, and what others wrote, damaged or not, we read."""
 
 import gzip
-import os
 import shutil
 from datetime import UTC, datetime
 from pathlib import Path
@@ -9,16 +8,11 @@ from pathlib import Path
 import pytest
 from fastwarc.warc import ArchiveIterator, WarcRecordType
 
-from datalake.config import Refusal
 from datalake.sources.fetch import Response
+from datalake.sources.remote import RemoteError
 from datalake.sources.report import Report
-from datalake.sources.warc import (
-    WarcFilesConfig,
-    WarcWriter,
-    archives,
-    read_captures,
-    read_record,
-)
+from datalake.sources.warc import read_captures, read_record
+from datalake.sources.warc_writer import WarcWriter
 
 FOREIGN = Path(__file__).parents[3] / "../shared/data/warc"
 foreign = pytest.mark.skipif(not FOREIGN.is_dir(), reason="archives of other writers are absent")
@@ -282,38 +276,11 @@ def test_a_file_that_is_no_archive_gives_nothing_and_does_not_fail(
     assert len(report.damages) == (1 if content else 0)
 
 
-# Which files -------------------------------------------------------------------------------------
-
-
-def test_the_newest_archive_comes_first(tmp_path: Path) -> None:
-    for name, year in (("b", 2024), ("a", 2026), ("c", 2025)):
-        path = write(tmp_path, 1, name)
-        os.utime(path, (0, 0))
-        text = gzip.decompress(path.read_bytes())
-        date = text.split(b"WARC-Date: ")[1][:4]
-        path.write_bytes(
-            gzip.compress(text.replace(b"WARC-Date: " + date, b"WARC-Date: %d" % year))
-        )
-    found = archives(WarcFilesConfig(files=f"{tmp_path}/*.warc.gz"))
-    assert [path.name for path in found] == ["a.warc.gz", "c.warc.gz", "b.warc.gz"]
-
-
-def test_files_are_found_below_folders(tmp_path: Path) -> None:
-    (tmp_path / "x/y").mkdir(parents=True)
-    path = write(tmp_path / "x/y", 1)
-    assert archives(WarcFilesConfig(files=f"{tmp_path}/**/*.warc.gz")) == [path]
-
-
-def test_a_missing_folder_and_a_pattern_without_a_match_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(Refusal, match=r"files must lie in a folder that exists, got .*/none/\*"):
-        archives(WarcFilesConfig(files=f"{tmp_path}/none/*.warc"))
-    with pytest.raises(Refusal, match=r"files must match at least one WARC file, got .*/\*.warc"):
-        archives(WarcFilesConfig(files=f"{tmp_path}/*.warc"))
-
-
 def test_a_place_without_a_record_is_refused(tmp_path: Path) -> None:
     path = write(tmp_path, 1)
-    with pytest.raises(Refusal, match=r"must hold a record at byte \d+, got none"):
+    with pytest.raises(RemoteError, match=r"must hold a record at byte 7, got: "):
+        read_record(str(path), 7, 10)
+    with pytest.raises(RemoteError, match=r"must be long enough for a range, got 0 of 10 bytes"):
         read_record(str(path), path.stat().st_size, 10)
 
 
