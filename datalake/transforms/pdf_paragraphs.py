@@ -67,11 +67,11 @@ def page_paragraphs(columns: list[Column], page: int, height: float) -> list[Par
             and these[end - 1].top > (1 - _FOOT) * height
         ):
             end -= 1
-        if end == 0 and len(these) > 1:  # a column of small print is no footnote
-            end = len(these)
+        end = end or len(these)  # a column of small print is no footnote
         footnotes += these[end:]
-        for paragraph in these[:end]:
+        for paragraph in these[:1]:  # it may go on from the column before
             _append(found, paragraph)
+        found += these[1:end]
     return found + footnotes
 
 

@@ -26,6 +26,8 @@ _FIXED_PITCH = 1  # bit 1 of the font's flags: ISO 32000-1, table 123
 _FIXED_NAMES = re.compile(r"mono|monl|courier|typewriter|consol|tt\d|menlo|fixed", re.IGNORECASE)
 # A fake bold draws a word twice, less than this many font sizes apart.
 _SAME_PLACE = 0.2
+# A watermark across the page is not read: text turned by more than 9 degrees from upright.
+_ASKEW = 0.1
 # Where less of a page's text than this runs another way than the rest, it is a stamp, a
 # watermark or the label of an axis.
 _SIDEWAYS = 0.2
@@ -86,72 +88,89 @@ def _turned_words(
     pdfium: Any, textpage: Any, shown: tuple[float, float, float, float]
 ) -> list[tuple[int, Word]]:
     """Words with the quarter turns, counter-clockwise, of the way they run."""
-    text, index_of = _text(pdfium, textpage)
+    text = _text(pdfium, textpage)
     x0, x1, y0, y1 = (ctypes.c_double() for _ in range(4))
-    matrix = pdfium.FS_MATRIX()
-    fonts: dict[int, bool] = {}
+    styles: dict[bytes, _Style] = {}
     found = []
     end = 0
     for match in _WORD.finditer(text):
-        first, last = index_of(match.start()), index_of(match.end() - 1)
-        spaced, end = match.start() > end, match.end()
-        if not pdfium.FPDFText_GetCharOrigin(textpage, first, x0, y0):
+        first, last = match.start(), match.end() - 1
+        spaced, end = first > end, last + 1
+        drawn = pdfium.FPDFText_GetTextObject(textpage, first)
+        style = styles.get(address := bytes(drawn))
+        if style is None:
+            style = styles[address] = _style(pdfium, textpage, first, drawn)
+        if style.quarter is None or not pdfium.FPDFText_GetCharOrigin(textpage, first, x0, y0):
             continue
-        origin_x, origin_y = x0.value, y0.value
-        pdfium.FPDFText_GetMatrix(textpage, first, matrix)
-        size = pdfium.FPDFText_GetFontSize(textpage, first) * math.hypot(matrix.c, matrix.d)
-        angle = math.degrees(math.atan2(matrix.b, matrix.a))
-        quarter = round(angle / 90) % 4
-        if abs(angle - 90 * round(angle / 90)) > 10 or size <= 0:
-            continue  # a watermark across the page, or nothing that can be seen
+        origin = x0.value, y0.value
         pdfium.FPDFText_GetCharBox(textpage, first, x0, x1, y0, y1)
-        box = [x0.value, x1.value, y0.value, y1.value]
+        left, right, bottom, top = x0.value, x1.value, y0.value, y1.value
         if last > first:
             pdfium.FPDFText_GetCharBox(textpage, last, x0, x1, y0, y1)
-            box = [
-                min(box[0], x0.value),
-                max(box[1], x1.value),
-                min(box[2], y0.value),
-                max(box[3], y1.value),
-            ]
-        if not (
-            shown[0] <= (box[0] + box[1]) / 2 <= shown[2]
-            and shown[1] <= (box[2] + box[3]) / 2 <= shown[3]
-        ):
+            left, right = min(left, x0.value), max(right, x1.value)
+            bottom, top = min(bottom, y0.value), max(top, y1.value)
+        middle = (left + right) / 2, (bottom + top) / 2
+        if not (shown[0] <= middle[0] <= shown[2] and shown[1] <= middle[1] <= shown[3]):
             continue
-        (a, _), (b, _) = _turn(box[0], box[2], quarter), _turn(box[1], box[3], quarter)
         letters = match[0]
-        if _DOUBLED.fullmatch(letters) and _is_drawn_twice(pdfium, textpage, first, size):
+        if _DOUBLED.fullmatch(letters) and _is_drawn_twice(pdfium, textpage, first, style.size):
             letters = letters[::2]
+        begin, stop = _turn(left, bottom, style.quarter)[0], _turn(right, top, style.quarter)[0]
         found.append(
             (
-                quarter,
+                style.quarter,
                 Word(
-                    text=_characters(letters),
-                    left=min(a, b),
-                    right=max(a, b),
-                    baseline=_turn(origin_x, origin_y, quarter)[1],
-                    size=size,
-                    spaced=spaced,
-                    mono=_is_mono(pdfium, textpage, first, fonts),
+                    _characters(letters),
+                    min(begin, stop),
+                    max(begin, stop),
+                    _turn(*origin, style.quarter)[1],
+                    style.size,
+                    spaced,
+                    style.mono,
                 ),
             )
         )
     return found
 
 
-def _text(pdfium: Any, textpage: Any) -> tuple[str, Any]:
-    """All characters of a page, and the function from an index in them to PDFium's index."""
+@dataclass(frozen=True, slots=True)
+class _Style:
+    """What the letters of one object of text have in common."""
+
+    size: float
+    quarter: int | None  # turns counter-clockwise; None for what is not read
+    mono: bool
+
+
+def _style(pdfium: Any, textpage: Any, index: int, drawn: Any) -> _Style:
+    matrix = pdfium.FS_MATRIX()
+    pdfium.FPDFText_GetMatrix(textpage, index, matrix)
+    size = pdfium.FPDFText_GetFontSize(textpage, index) * math.hypot(matrix.c, matrix.d)
+    turns = math.atan2(matrix.b, matrix.a) / (math.pi / 2)
+    quarter = round(turns) % 4
+    if abs(turns - round(turns)) > _ASKEW or not size > 0:
+        return _Style(size, None, False)
+    mono = False
+    if drawn and (font := pdfium.FPDFTextObj_GetFont(drawn)):
+        name = ctypes.create_string_buffer(128)
+        pdfium.FPDFFont_GetBaseFontName(font, name, len(name))
+        named = _FIXED_NAMES.search(name.value.decode("latin-1"))
+        mono = bool(named or pdfium.FPDFFont_GetFlags(font) & _FIXED_PITCH)
+    return _Style(size, quarter, mono)
+
+
+def _text(pdfium: Any, textpage: Any) -> str:
+    """All characters of a page, at PDFium's indices."""
     count = max(pdfium.FPDFText_CountChars(textpage), 0)
     buffer = (ctypes.c_ushort * (2 * count + 2))()
     units = pdfium.FPDFText_GetText(textpage, 0, count, buffer) - 1
     if units == count:  # one call instead of one a character
         text = bytes(buffer)[: 2 * count].decode("utf-16-le", "surrogatepass")
         if len(text) == count:
-            return text, lambda index: index
+            return text
     codes = [pdfium.FPDFText_GetUnicode(textpage, index) for index in range(count)]
     # A glyph without a character keeps its place, so that its loss is seen.
-    return "".join(chr(c) if 0 < c <= 0x10FFFF else REPLACEMENT for c in codes), lambda index: index
+    return "".join(chr(c) if 0 < c <= 0x10FFFF else REPLACEMENT for c in codes)
 
 
 def _characters(text: str) -> str:
@@ -174,22 +193,6 @@ def _is_drawn_twice(pdfium: Any, textpage: Any, first: int, size: float) -> bool
     pdfium.FPDFText_GetCharOrigin(textpage, first, x, y)
     pdfium.FPDFText_GetCharOrigin(textpage, first + 1, next_x, next_y)
     return math.dist((x.value, y.value), (next_x.value, next_y.value)) < _SAME_PLACE * size
-
-
-def _is_mono(pdfium: Any, textpage: Any, index: int, fonts: dict[int, bool]) -> bool:
-    """Whether the font has one width; asked once for each object of text."""
-    drawn = pdfium.FPDFText_GetTextObject(textpage, index)
-    font = pdfium.FPDFTextObj_GetFont(drawn) if drawn else None
-    if not font:
-        return False
-    address = ctypes.cast(font, ctypes.c_void_p).value or 0
-    if address not in fonts:
-        name = ctypes.create_string_buffer(128)
-        pdfium.FPDFFont_GetBaseFontName(font, name, len(name))
-        fixed = pdfium.FPDFFont_GetFlags(font) & _FIXED_PITCH
-        named = _FIXED_NAMES.search(name.value.decode("latin-1"))
-        fonts[address] = bool(fixed or named)
-    return fonts[address]
 
 
 def _by_turn(turned: list[tuple[int, Word]]) -> list[tuple[int, list[Word]]]:
