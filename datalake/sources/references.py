@@ -5,8 +5,8 @@ store for a range costs about as much as a megabyte of transfer; lone ones are r
 So a table that takes most of an archive streams it, and one that takes little fetches little.
 """
 
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 
 from datalake.isolation import Lost
 from datalake.sources.content_coding import CodingError
@@ -19,53 +19,44 @@ _GAP_BYTES = 1 << 20  # 0.1 s for a request, at 10 MB/s
 _STEP = 1 << 20
 
 
-def payloads(places: Sequence[Place], digests: Sequence[str]) -> Iterator[tuple[int, bytes | Lost]]:
-    """Index into ``places`` and payload of each WARC record, or why there is none.
+def payloads(places: Sequence[Place], digests: Sequence[str]) -> Iterator[bytes | Lost]:
+    """Payload of the WARC record at each place, in order, or why there is none.
 
-    They come in the order of the archives, not of ``places``, so that one payload at a time is in
-    memory. ``digests`` are what the rows say of their payloads: another payload is lost, with the
-    reason ``digest``. An archive that cannot be had costs its rows alone.
+    One at a time is in memory. Rows lie in the order of their archives, as ingestion leaves them;
+    in another order each would be a request. ``digests`` are what the rows say of their payloads:
+    another payload is lost, with the reason ``digest``. An archive that cannot be had costs its
+    rows alone.
     """
-    by_archive: dict[str, list[int]] = defaultdict(list)
-    for index, place in enumerate(places):
-        by_archive[place.archive].append(index)
-    for archive, indices in by_archive.items():
-        indices.sort(key=lambda index: places[index].offset)
-        for run in _runs(indices, places):
-            yield from _read_run(archive, run, places, digests)
+    for start, end in _runs(places):
+        yield from _read_run(places[start:end], digests[start:end])
 
 
-def _runs(indices: Sequence[int], places: Sequence[Place]) -> Iterator[list[int]]:
-    """``indices`` in order of their offsets, cut where too much lies between two."""
-    run: list[int] = []
-    end = 0
-    for index in indices:
-        place = places[index]
-        if run and not 0 <= place.offset - end <= _GAP_BYTES:
-            yield run
-            run = []
-        run.append(index)
-        end = place.offset + place.length
-    if run:
-        yield run
+def _runs(places: Sequence[Place]) -> Iterator[tuple[int, int]]:
+    """Where ``places`` is cut: at another archive, a step back, or too much between two."""
+    start = 0
+    for index, (place, following) in enumerate(pairwise(places), 1):
+        gap = following.offset - place.offset - place.length
+        if following.archive != place.archive or not 0 <= gap <= _GAP_BYTES:
+            yield start, index
+            start = index
+    if places:
+        yield start, len(places)
 
 
-def _read_run(
-    archive: str, run: Sequence[int], places: Sequence[Place], digests: Sequence[str]
-) -> Iterator[tuple[int, bytes | Lost]]:
-    first, last = places[run[0]], places[run[-1]]
+def _read_run(places: Sequence[Place], digests: Sequence[str]) -> Iterator[bytes | Lost]:
+    archive, first = places[0].archive, places[0].offset
     done = 0
     try:
-        with open_at(archive, first.offset, last.offset + last.length - first.offset) as file:
-            for index in run:
-                place = places[index]
+        end = places[-1].offset + places[-1].length
+        with open_at(archive, first, end - first) as file:
+            for place, digest in zip(places, digests, strict=True):
                 _skip_to(file, place.offset)
                 data = _take(file, place.length)
                 done += 1
-                yield index, _payload(data, place, digests[index])
+                yield _payload(data, place, digest)
     except OSError as error:
-        lost = Lost(f"archive: {type(error).__name__}: {error}")
-        yield from ((index, lost) for index in run[done:])
+        for _ in places[done:]:
+            yield Lost(f"archive: {type(error).__name__}: {error}")
 
 
 def _payload(data: bytes, place: Place, digest: str) -> bytes | Lost:
