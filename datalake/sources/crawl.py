@@ -107,16 +107,12 @@ class CrawlConfig(SourceConfig):
     seeds: tuple[str, ...] = ()  # pages to begin with, or sitemaps and feeds: told by what comes
     listings: tuple[str, ...] = ()  # sitemaps and feeds, which may lie outside the scope
     sitemaps: bool = False  # read those too that robots.txt names
-    max_listings: int = Field(
-        default=1000, gt=0
-    )  # files; 1,000 of 50,000 addresses exceed any crawl here
+    max_listings: int = Field(default=1000, gt=0)  # files, of up to 50,000 addresses each
     trust_lastmod: bool = False  # do not ask for a page that a sitemap dates before our capture
     scope: Scope = Scope()
     max_pages: int = Field(gt=0)
     max_bytes: int = Field(gt=0)  # of all pages together
-    max_depth: int | None = Field(
-        default=None, ge=0
-    )  # links from a seed, or from what a listing names
+    max_depth: int | None = Field(default=None, ge=0)  # links from a seed or a listing
     max_pages_per_host: int | None = Field(default=None, gt=0)
     delay_seconds: float = Field(default=1.0, ge=0)  # Heritrix and Nutch wait 1 to 5 s for one host
     contact: str | None = None  # address of a page or mailbox that a site's owner can write to

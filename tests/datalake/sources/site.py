@@ -82,6 +82,13 @@ def serving() -> Iterator[Site]:
             if isinstance(found, list):  # one after the other, the last for good
                 found = found.pop(0) if len(found) > 1 else found[0]
             time.sleep(found.pause)
+            if self._has(found):
+                self.send_response(304)
+                for name in ("ETag", "X-Robots-Tag"):
+                    if name in found.headers:
+                        self.send_header(name, found.headers[name])
+                self.end_headers()
+                return
             self.send_response(found.status)
             if found.content_type:
                 self.send_header("Content-Type", found.content_type)
@@ -96,6 +103,15 @@ def serving() -> Iterator[Site]:
                 time.sleep(found.drip)
             if found.promised is not None:
                 self.close_connection = True
+
+        def _has(self, answer: Answer) -> bool:
+            """Whether the client has it already: If-None-Match goes first (RFC 9110, 13.2.2)."""
+            if answer.status != 200:
+                return False
+            if (tag := self.headers["If-None-Match"]) is not None:
+                return tag == answer.headers.get("ETag")
+            since = self.headers["If-Modified-Since"]
+            return since is not None and since == answer.headers.get("Last-Modified")
 
         def log_message(self, *args: object) -> None:
             pass
