@@ -33,7 +33,7 @@ _MIN_ROWS = 3
 _MIN_ROW_CHARS = 14
 _MIN_FILL = 0.5  # of the column's width, by its mean row
 _MIN_DENSITY = 0.45  # of the column's height: a row and the white below it are 1.6 sizes
-_MAX_ROW_PIECES = 2.9  # of both columns together: two columns have two
+_TABLE_PIECES = 2.5  # in a row, and fewer letters in each of them than in a line of a column
 _MIN_WIDTH = 0.2  # of both columns together
 
 _MAX_DEPTH = 6  # of columns inside columns; a newspaper has 6 side by side
@@ -292,8 +292,8 @@ def _is_column(segments: list[Segment], band: Callable[[Segment], int]) -> bool:
 
 
 def _is_table(segments: list[Segment]) -> bool:
-    found = rows(segments)
-    return len(segments) / len(found) > _MAX_ROW_PIECES
+    chars = sum(s.num_chars for s in segments) / len(segments)
+    return chars < _MIN_ROW_CHARS and len(segments) / len(rows(segments)) > _TABLE_PIECES
 
 
 def _between(before: Word, word: Word) -> str:

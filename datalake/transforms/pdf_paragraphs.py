@@ -292,4 +292,5 @@ def _clean(line: str, keeps_lines: bool) -> str:
     """``line`` normalised, but for a hyphen at its end, of which the next line decides."""
     end = line[-1:] if line.endswith(_HYPHENS) else ""
     text = normalise(line[: len(line) - len(end)])
-    return (text.rstrip() if keeps_lines else text.strip()) + end
+    text = text if keeps_lines else text.lstrip()
+    return text + end if end else text.rstrip()
