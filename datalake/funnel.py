@@ -89,7 +89,7 @@ def measure(workspace: Workspace, inputs: Inputs) -> Funnel:
     return Funnel(
         stages={
             "raw": {
-                name.removeprefix("raw/"): _found(rows(name, "deleted", "num_bytes"))
+                name.removeprefix("raw/"): _found(workspace, name, int(inputs[name]))
                 for name in raw
             },
             "documents": _sources(_tally(rows("documents", "source", "num_bytes"), ("source",))),

@@ -6,6 +6,7 @@ import re
 from resiliparse.parse.encoding import detect_encoding
 
 from datalake.transforms.normalise import normalise
+from datalake.transforms.text import Unreadable
 
 _BOMS = ((b"\xef\xbb\xbf", "utf-8"), (b"\xff\xfe", "utf-16-le"), (b"\xfe\xff", "utf-16-be"))
 # PEP 263: a comment in one of the first two lines.
@@ -13,7 +14,7 @@ _COOKIE = re.compile(rb"\A(?:[^\n]*\n)?[ \t\f]*#[^\n]*?coding[:=][ \t]*([-\w.]+)
 _MAX_DETECTED = 128 << 10
 
 
-class DecodingError(ValueError):
+class DecodingError(Unreadable):
     """Bytes that are no text. The message is a reason that can be counted."""
 
 

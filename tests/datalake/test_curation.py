@@ -4,6 +4,7 @@ import json
 import random
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
 import pyarrow as pa
@@ -19,6 +20,7 @@ from datalake.mixture import WeightsConfig
 from datalake.schemas import TABLES
 from datalake.workspace import Made, Workspace
 from tests.datalake.document_rows import documents
+from tests.datalake.raw_rows import DAY, raw_row, store
 
 RULES = KeptConfig(
     rules={"web": ("gopher_quality",), "code": ("starcoder2",)},
@@ -212,10 +214,9 @@ def test_the_data_card_counts_what_came_through(spark_workspace: Workspace) -> N
 
 
 def raw_web(workspace: Workspace) -> int:
-    schema = TABLES["raw/web"].arrow
-    zeros = {"int64": 0, "int32": 200, "timestamp[us, tz=UTC]": 0}
-    rows = [
-        {f.name: zeros.get(str(f.type), "x") for f in schema} | {"doc_id": d, "payload": payload}
-        for d, payload in (("0", b"abc"), ("1", b"defg"))
-    ]
-    return workspace.lake.overwrite("raw/web", pa.Table.from_pylist(rows, schema)).version
+    old = raw_row("raw/web", "http://example.com/1", b"an older version", fetched_at=DAY)
+    new = raw_row("raw/web", "http://example.com/1", b"abc", fetched_at=DAY + timedelta(1))
+    other = raw_row("raw/web", "http://example.com/2", b"defg")
+    gone = raw_row("raw/web", "http://example.com/3", None, deleted=True)
+    new["snapshot"] = "2026-01-02"
+    return store(workspace, "raw/web", old, new, other, gone)

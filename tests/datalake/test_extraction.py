@@ -1,55 +1,33 @@
 """From raw rows to documents, in Spark: what is read, what cannot be, and what stays equal."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import pyarrow as pa
+import pytest
 
-from datalake.extraction import extract
-from datalake.run import DocumentsConfig, documents
+from datalake.extraction import DocumentsConfig, extract, read_batch
+from datalake.run import documents
 from datalake.schemas import TABLES
-from datalake.sources.record import doc_id, payload_digest
+from datalake.sources.record import doc_id
+from datalake.transforms import formats
+from datalake.transforms.text import Text
 from datalake.workspace import Workspace
-
-DAY = datetime(2026, 1, 1, tzinfo=UTC)
-
-
-def raw(table: str, source: str, uri: str, payload: bytes, **changes: Any) -> dict[str, Any]:
-    row = {
-        "doc_id": doc_id(source, uri),
-        "snapshot": "2026-01-01",
-        "uri": uri,
-        "licence": "MIT",
-        "archive": "archive",
-        "offset": 7,
-        "length": len(payload),
-        "fetched_at": DAY,
-        "payload": payload,
-        "payload_digest": payload_digest(payload),
-        "content_type": None,
-    }
-    if table == "raw/web":
-        row |= {"http_status": 200, "truncated": None}
-    else:
-        row |= {"package": "thing", "package_version": "1", "path": uri.split("#")[-1]}
-    return row | changes
+from tests.datalake.raw_rows import DAY, raw_row, store
 
 
-def page(number: int, payload: bytes, **changes: Any) -> dict[str, Any]:
-    return raw("raw/web", "web", f"http://example.com/{number}", payload, **changes)
+def page(number: int, payload: bytes | None, **changes: Any) -> dict[str, Any]:
+    return raw_row("raw/web", f"http://example.com/{number}", payload, **changes)
 
 
 def file(name: str, payload: bytes, **changes: Any) -> dict[str, Any]:
-    return raw("raw/code", "code", f"pkg:pypi/thing#{name}", payload, **changes)
+    return raw_row("raw/code", f"pkg:pypi/thing#{name}", payload, path=name, **changes)
 
 
-def store(workspace: Workspace, table: str, *rows: dict[str, Any]) -> int:
-    found = pa.Table.from_pylist(list(rows), schema=TABLES[table].arrow)
-    return workspace.lake.overwrite(table, found).version
-
-
-def read(workspace: Workspace, inputs: dict[str, int]) -> dict[str, dict[str, Any]]:
-    made = extract(workspace, inputs)
+def read(
+    workspace: Workspace, inputs: dict[str, int], **settings: Any
+) -> dict[str, dict[str, Any]]:
+    made = extract(workspace, inputs, DocumentsConfig(**settings))
     rows = workspace.lake.read("documents", made.version).to_pylist()
     return {row["uri"]: row for row in rows}
 
@@ -74,6 +52,7 @@ def test_pages_and_files_become_documents_of_one_table(spark_workspace: Workspac
     for row, source in ((web, "web"), (code, "code")):
         assert row["source"] == source and row["doc_id"] == doc_id(source, row["uri"])
         assert (row["licence"], row["archive"], row["offset"]) == ("MIT", "archive", 7)
+        assert (row["licence_evidence"], row["licence_confidence"]) == ("recipe", 1.0)
 
 
 def test_a_page_may_name_its_own_licence(spark_workspace: Workspace) -> None:
@@ -128,17 +107,46 @@ def test_of_several_snapshots_the_newest_capture_is_the_document(
     }
     found = read(spark_workspace, inputs)
     assert len(found) == 3 and "slow brown fox" in found["http://example.com/1"]["text"]
+    found = read(spark_workspace, inputs, versions="oldest")
+    assert len(found) == 3 and "quick brown fox" in found["http://example.com/1"]["text"]
+    found = read(spark_workspace, inputs, until="2026-01-01")
+    assert len(found) == 3 and "quick brown fox" in found["http://example.com/1"]["text"]
+
+
+def test_what_is_gone_is_no_document(spark_workspace: Workspace) -> None:
+    later = {"snapshot": "2026-01-02", "fetched_at": DAY + timedelta(days=1)}
+    gone = page(1, None, deleted=True, payload_digest="", **later)
+    inputs = {"raw/web": store(spark_workspace, "raw/web", page(1, HTML), page(2, HTML), gone)}
+    assert set(read(spark_workspace, inputs)) == {"http://example.com/2"}
+
+
+def test_a_record_that_hangs_its_reader_costs_itself_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def read_or_hang(record: dict[str, Any], extractor: str) -> Text:
+        while record["payload"] == b"hang":
+            pass
+        return Text(text=record["payload"].decode())
+
+    monkeypatch.setitem(formats._READERS, "web", read_or_hang)
+    rows = [page(1, b"one"), page(2, b"hang"), page(3, b"three")]
+    batch = pa.RecordBatch.from_pylist(rows, schema=TABLES["raw/web"].arrow)
+    config = DocumentsConfig(record_seconds=0.5)
+    found = read_batch(batch, "web", frozenset(), config).to_pylist()
+    assert [row["text"] for row in found] == ["one", "", "three"]
+    assert found[1]["encoding"] == "unreadable: timeout"
+    assert found[1]["title"] == "http://example.com/2"
 
 
 def test_only_what_a_reader_sees_makes_a_new_version(spark_workspace: Workspace) -> None:
     code = store(spark_workspace, "raw/code", file("a.py", b"x\n"))
     printed = b"<p>The default is &lt;object object at 0x7fb648450bc0&gt; here.</p>"
     first = store(spark_workspace, "raw/web", page(1, printed))
-    before = extract(spark_workspace, {"raw/web": first, "raw/code": code})
+    before = extract(spark_workspace, {"raw/web": first, "raw/code": code}, DocumentsConfig())
     moved = printed.replace(b"7fb648450bc0", b"7f0000001230")
     again = store(spark_workspace, "raw/web", page(1, moved, archive="other", offset=9))
     assert again != first
-    after = extract(spark_workspace, {"raw/web": again, "raw/code": code})
+    after = extract(spark_workspace, {"raw/web": again, "raw/code": code}, DocumentsConfig())
     assert after.changed is False and after.version == before.version
 
 
