@@ -139,6 +139,14 @@ def safe_path(name: str) -> str | None:
     return "/".join(parts)
 
 
+def moment(seconds: float) -> datetime | None:
+    """The time of a file's stamp, None where no calendar has it."""
+    try:
+        return datetime.fromtimestamp(seconds, UTC)
+    except (ValueError, OverflowError, OSError):
+        return None
+
+
 class _BombError(Exception):
     """What is being unpacked costs too much."""
 
@@ -270,7 +278,7 @@ class _Walk:
                 if path is not None:
                     place = (stream.at, size) if whole else (0, 0)
                     part = Stream(stream.take(size))
-                    modified_at = _from_timestamp(extended.get("mtime"), info.mtime)
+                    modified_at = moment(_seconds(extended.get("mtime"), info.mtime))
                     yield from self._give(path, part, modified_at, depth, place)
                 stream.skip(end - stream.at)
             elif not info.isdir():
@@ -475,8 +483,8 @@ def _number(said: str | None, otherwise: int) -> int:
     return int(said) if said is not None and said.isdecimal() else otherwise
 
 
-def _from_timestamp(said: str | None, otherwise: float) -> datetime | None:
+def _seconds(said: str | None, otherwise: float) -> float:
     try:
-        return datetime.fromtimestamp(float(said) if said else otherwise, UTC)
-    except (ValueError, OverflowError, OSError):
-        return None
+        return float(said) if said else otherwise
+    except ValueError:
+        return otherwise

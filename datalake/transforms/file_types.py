@@ -41,6 +41,8 @@ _BY_SUFFIX = {
 _TYPE_OF = {suffix: kind for kind, suffixes in _BY_SUFFIX.items() for suffix in suffixes.split()}
 OFFICE = frozenset((DOCX, PPTX, XLSX, ODT, ODS, ODP))
 KNOWN = frozenset(_BY_SUFFIX)
+_ORDINARY_SUFFIX = re.compile(r"[^.]\.[a-z][a-z0-9_+-]{0,15}~?\Z", re.IGNORECASE)
+_MAILDIR = re.compile(r"\d{9,}\.")  # begins with a time in seconds; what follows is no suffix
 
 OLE_MAGIC = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"  # what an encrypted Office document lies in
 _BOMS = (b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")
@@ -54,8 +56,18 @@ _HEADER = (
     rb"(?:Return-Path|Delivered-To|Received|Message-ID|MIME-Version|From|Date|Subject|X-[\w-]+)"
 )
 _MAIL = re.compile(rb"\A" + _HEADER + rb":[ \t]", re.IGNORECASE)
-_FROM_AND_DATE = re.compile(rb"^From:.*?^Date:|^Date:.*?^From:", re.I | re.M | re.S)
+_FROM_AND_DATE = re.compile(rb"(?=.*^From:).*^Date:", re.I | re.M | re.S)
 _MAILBOX = re.compile(rb"\AFrom \S+ .*\d{4}\r?\n")
+
+
+def may_be_read(path: str) -> bool:
+    """Whether the file ``path`` may be of a type that is read here, by its name alone."""
+    name = PurePosixPath(path).name
+    return (
+        suffix_of(name)[1:] in _TYPE_OF
+        or _ORDINARY_SUFFIX.search(name) is None
+        or _MAILDIR.match(name) is not None
+    )
 
 
 def media_type(path: str, head: bytes) -> str | None:
@@ -67,12 +79,12 @@ def media_type(path: str, head: bytes) -> str | None:
         return None
     if named is not None:
         return named
+    if not may_be_read(path):
+        return None
     if _MAILBOX.match(head):
         return MAILBOX
     if _MAIL.match(head) and _FROM_AND_DATE.search(head):
-        return MAIL  # such as those of a Maildir, whose names say nothing
-    if "." in PurePosixPath(path).name.lstrip("."):
-        return None  # of a type that is not for us, such as source code
+        return MAIL
     return HTML if _HTML.match(head) else PLAIN
 
 
