@@ -20,6 +20,8 @@ from license_expression import (
     get_spdx_licensing,
 )
 
+# A licence is stated that nobody here knows: unlike None, which says nothing, never allowed.
+UNKNOWN = "LicenseRef-scancode-unknown-spdx"
 ALLOWED_CATEGORIES = frozenset(("Permissive", "Public Domain"))
 
 # What people write in free text, in lower case and without "license", "licence" and "the".
@@ -118,7 +120,7 @@ def spdx(text: str) -> str | None:
     return None
 
 
-def from_metadata(metadata: PackageMetadata) -> str | None:
+def found_in_metadata(metadata: PackageMetadata) -> Finding | None:
     """Licence of a Python distribution, from its core metadata; None if it does not say.
 
     License-Expression comes first (PEP 639), then a License field of one line, the classifiers,
@@ -126,26 +128,40 @@ def from_metadata(metadata: PackageMetadata) -> str | None:
     as AND: they do not say that a user may choose.
     """
     if (said := metadata.get_all("License-Expression")) is not None:
-        return spdx(said[0])
+        return _finding(spdx(said[0]), "License-Expression", 1.0)
     free_text = "\n".join(metadata.get_all("License") or [])
     lines = [line for line in free_text.splitlines() if line.strip()]
-    if len(lines) == 1 and (found := spdx(lines[0])) is not None:
+    if len(lines) == 1 and (found := _finding(spdx(lines[0]), "License field", 0.9)) is not None:
         return found
-    return _from_classifiers(metadata.get_all("Classifier") or []) or (
-        spdx(lines[0]) if lines else None
+    listed = _from_classifiers(metadata.get_all("Classifier") or [])
+    return _finding(listed, "classifiers", 0.9) or _finding(
+        spdx(lines[0]) if lines else None, "first line of License field", 0.8
     )
 
 
+def from_metadata(metadata: PackageMetadata) -> str | None:
+    """The expression of ``found_in_metadata``."""
+    found = found_in_metadata(metadata)
+    return found.licence if found else None
+
+
+def found_in_source(head: bytes) -> Finding | None:
+    """Licence that a source file states for itself by SPDX tags near its top. All of them hold.
+
+    A tag that names a licence of the author's own, ``LicenseRef-...``, gives ``UNKNOWN``.
+    """
+    said = [_tagged(tag) for tag in _TAG.findall(head[:_TAG_BYTES])]
+    known = [licence for licence in dict.fromkeys(said) if licence is not None]
+    return _finding(both(known), "SPDX tag in the file", 1.0)
+
+
 def from_source(head: bytes) -> str | None:
-    """Licence that a source file states for itself by an SPDX tag near its top."""
-    tag = _TAG.search(head[:_TAG_BYTES])
-    if tag is None:
-        return None
-    said = tag[1].decode("utf-8", "replace").strip()
-    return spdx(said.removesuffix("-->").removesuffix("#").strip())
+    """The expression of ``found_in_source``."""
+    found = found_in_source(head)
+    return found.licence if found else None
 
 
-def from_url(url: str) -> str | None:
+def found_in_url(url: str) -> Finding | None:
     """Licence whose text is at ``url``: Creative Commons, OSI, SPDX, Apache and GNU pages."""
     for pattern, licence in _URLS:
         if (match := re.search(pattern, url, re.IGNORECASE)) is None:
@@ -155,8 +171,44 @@ def from_url(url: str) -> str | None:
             licence = f"CC-{named['kind'].strip('-')}-{named['version']}"
         elif "id" in named:
             licence = named["id"]
-        return spdx(licence or "")
+        return _finding(spdx(licence or ""), f"link to {match[0]}", 0.9)
     return None
+
+
+def from_url(url: str) -> str | None:
+    """The expression of ``found_in_url``."""
+    found = found_in_url(url)
+    return found.licence if found else None
+
+
+def both(expressions: Iterable[str]) -> str | None:
+    """Expression of all ``expressions`` holding together; None of none."""
+    parts = list(dict.fromkeys(expressions))
+    if len(parts) < 2:
+        return parts[0] if parts else None
+    return spdx(" AND ".join(f"({part})" for part in parts))
+
+
+def either(expressions: Iterable[str]) -> str | None:
+    """Expression of a choice among ``expressions``; None of none."""
+    parts = list(dict.fromkeys(expressions))
+    if len(parts) < 2:
+        return parts[0] if parts else None
+    return spdx(" OR ".join(f"({part})" for part in parts))
+
+
+def keys(expression: str) -> frozenset[str]:
+    """SPDX ids that ``expression`` names."""
+    return frozenset(_licensing().license_keys(expression))
+
+
+def _finding(licence: str | None, evidence: str, confidence: float) -> Finding | None:
+    return None if licence is None else Finding(licence, evidence, confidence)
+
+
+def _tagged(tag: bytes) -> str | None:
+    said = tag.decode("utf-8", "replace").strip().removesuffix("-->").removesuffix("#").strip()
+    return spdx(said) or (UNKNOWN if said.startswith("LicenseRef-") else None)
 
 
 def _from_classifiers(classifiers: Iterable[str]) -> str | None:
@@ -164,7 +216,7 @@ def _from_classifiers(classifiers: Iterable[str]) -> str | None:
     found = [spdx(name) for name in names if name not in _SAYS_NOTHING]
     if not found or None in found:
         return None
-    return spdx(" AND ".join(f"({licence})" for licence in dict.fromkeys(found)))
+    return both(licence for licence in found if licence is not None)
 
 
 def _judge(tree: Any) -> bool:
