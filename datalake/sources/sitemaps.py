@@ -22,7 +22,10 @@ def read_sitemap(payload: bytes, url: str) -> Listing:
         return _read_xml(payload, url)
     listing = Listing()
     for line in lines(payload.decode("utf-8-sig", "replace")):
-        listing.add(line, url, is_list=False)
+        if line.lower().startswith(("http://", "https://")):  # any word would do as a relative one
+            listing.add(line, url, is_list=False)
+        else:
+            listing.num_unreadable += 1
     if listing.num_unreadable > len(listing.pages):
         raise ListingError("no sitemap")
     return listing

@@ -12,7 +12,7 @@ from fastwarc.warc import ArchiveIterator, WarcRecordType
 from pydantic import ValidationError
 
 from datalake.config import Refusal
-from datalake.sources.crawl import Crawl, CrawlConfig, Scope
+from datalake.sources.crawl import Crawl, CrawlConfig, Scope, _host
 from datalake.sources.fetch import Limits
 from datalake.sources.report import Report
 from datalake.sources.source import Event, Record
@@ -372,3 +372,73 @@ def test_settings_that_make_no_sense_are_refused(
 ) -> None:
     with pytest.raises(ValidationError, match=message):
         settings(site, **changes)
+
+
+# Bounds of a scope -------------------------------------------------------------------------------
+
+
+def test_only_included_pages_are_taken_besides_the_seeds(
+    site: Site, tmp_path: Path, report: Report
+) -> None:
+    site.page("/", "/docs/a", "/blog/b", "/docs/tests")
+    for path in ("/docs/a", "/blog/b", "/docs/tests"):
+        site.page(path)
+    scope = Scope(include=("^/docs/", "^/manual/"), exclude=("tests",))
+    assert paths(crawl(tmp_path, report, settings(site, scope=scope))) == ["", "docs/a"]
+
+
+def test_links_are_followed_as_deep_as_the_recipe_says(
+    site: Site, tmp_path: Path, report: Report
+) -> None:
+    site.page("/", "/1", "/moved")
+    site.redirect("/moved", "/new")
+    site.page("/new", "/far")
+    for depth in range(1, 5):
+        site.page(f"/{depth}", f"/{depth + 1}")
+    site.page("/far")
+    assert paths(crawl(tmp_path, report, settings(site, max_depth=0))) == [""]
+    found = crawl(tmp_path, Report("test", print), settings(site, max_depth=2))
+    assert sorted(paths(found)) == ["", "1", "2", "far", "new"]
+
+
+def test_no_host_gives_more_pages_than_the_recipe_says(
+    site: Site, other_site: Site, tmp_path: Path, report: Report
+) -> None:
+    site.page("/", f"{other_site.url}/a", *(f"/{n}" for n in range(20)))
+    other_site.page("/a")
+    for n in range(20):
+        site.page(f"/{n}")
+    config = settings(
+        site,
+        scope=Scope(prefixes=("http://127.0.0.1:",)),
+        allow_hosts=(site.host, other_site.host),
+        max_pages_per_host=3,
+    )
+    found = crawl(tmp_path, report, config)
+    assert Counter(page.uri.rpartition("/")[0] for page in found) == {
+        site.url: 3,
+        other_site.url: 1,
+    }
+    assert report.skipped["max_pages_per_host"] == 18 and report.cut is None
+
+
+# One page, several addresses ---------------------------------------------------------------------
+
+
+def test_a_page_whose_canonical_address_lacks_its_query_is_taken_there(
+    site: Site, tmp_path: Path, report: Report
+) -> None:
+    site.page("/", "/a?from=here", "/b?page=2", "/c?x")
+    site.page("/a?from=here", "/linked", head='<link rel="canonical" href="/a">')
+    site.page("/a", head='<link rel="canonical" href="/a">')
+    site.page("/b?page=2", head='<link rel="canonical" href="/">')  # as if all were one page
+    site.page("/c?x", head='<link rel="canonical" href="http://elsewhere.example/c">')
+    site.page("/linked")
+    found = paths(crawl(tmp_path, report, settings(site)))
+    assert sorted(found) == ["", "a", "b?page=2", "c?x", "linked"]
+    assert report.skipped == {"copy of its canonical address": 1}
+
+
+def test_a_host_has_one_connection_whatever_the_scheme(tmp_path: Path, report: Report) -> None:
+    assert _host("http://example.com/a") == _host("https://example.com/b")
+    assert _host("http://example.com:8080/") != _host("http://example.com/")
