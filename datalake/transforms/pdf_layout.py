@@ -50,8 +50,8 @@ class Line:
     right: float
     baseline: float
     size: float
-    mono: bool
     first: float  # width of its first word
+    grid: tuple[tuple[float, str], ...]  # where each word begins, if the font has one width
 
     @property
     def top(self) -> float:
@@ -144,8 +144,14 @@ def line(row: list[Segment]) -> Line:
     else:
         words.sort(key=lambda word: word.left)
     parts = [words[0].text]
+    grid = [(words[0].left, words[0].text)]
     for before, word in pairwise(words):
-        parts += (_between(before, word), word.text)
+        between = _between(before, word)
+        parts += (between, word.text)
+        if between:
+            grid.append((word.left, word.text))
+        else:
+            grid[-1] = (grid[-1][0], grid[-1][1] + word.text)
     main = max(row, key=lambda s: (s.num_chars, s.size))
     mono = sum(len(word.text) for word in words if word.mono)
     return Line(
@@ -155,7 +161,7 @@ def line(row: list[Segment]) -> Line:
         baseline=main.baseline,
         size=main.size,
         first=words[0].right - words[0].left,
-        mono=mono > _ALL_MONO * sum(len(word.text) for word in words),
+        grid=tuple(grid) if mono > _ALL_MONO * sum(len(word.text) for word in words) else (),
     )
 
 

@@ -9,7 +9,7 @@ import statistics
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import groupby, pairwise
 
 from datalake.transforms.normalise import normalise, without_addresses
 from datalake.transforms.pdf_layout import Column, Line, is_unspaced
@@ -17,13 +17,16 @@ from datalake.transforms.pdf_words import HYPHEN
 
 # White above a line that parts it from the line before: in leadings, the usual step of lines.
 _PARTED = 1.35
+_PARTED_ROWS = 1.8  # of code and cells, whose white means less
 # Without enough lines to tell the leading, it is the 1.2 of type setters, or somewhat more.
 _LEADING = 1.45
 _OTHER_SIZE = 1.12  # a heading of 11 points over 10, not the rounding of a font
 _INDENT = 0.8  # of the size: type setters indent by 1 or more
 _EARLY = 0.3  # of the width of the column: white after a line that nothing but its end explains
 _SAME_END = 3.0  # points: a justified line ends at the edge, but for what hangs over it
-_MONO_WIDTH = 0.6  # of the size, a letter of Courier and most of its kind
+_MONO_WIDTH = 0.6  # of the size: a letter of Courier and most of its kind
+_TELLING = 8  # characters in a line of code that tell the width of one
+_MARK = "code"  # of a line whose text is not yet set
 _FOOTNOTE = 0.92  # of the size of the page's text
 _FOOT = 0.4  # of the page's height, from below
 
@@ -118,43 +121,93 @@ def _paragraphs(column: Column, page: int) -> Iterator[Paragraph]:
     lines = column.lines
     leading = _leading(lines)
     right = _right_edge(lines, column.right)
+    kept = _kept_lines(column, right, leading)
     started = 0  # line that began the paragraph
     current: Paragraph | None = None
     for number, line in enumerate(lines):
-        text = _row(line.text)
-        keeps = line.mono or "\t" in text
+        keeps = kept[number] is not None
+        text = kept[number] or _prose(line.text)
         before = lines[number - 1] if number else None
         gap = line.baseline - before.baseline if before is not None else 0.0
-        if keeps and line.mono:
-            text = " " * round((line.left - column.left) / (_MONO_WIDTH * line.size)) + text
-        begins = (
+        if (
             current is None
             or before is None
             or current.keeps_lines != keeps
             or _differs(before, line)
-            or gap > (1.8 if keeps else _PARTED) * leading * line.size
+            or gap > (_PARTED_ROWS if keeps else _PARTED) * leading * line.size
             or gap < -line.size
             or (not keeps and _begins(column, right, number, started))
-        )
-        if begins:
+        ):
             if current is not None:
                 yield current
             current = Paragraph([(text, page)], line.size, line.top, keeps)
             started = number
         else:
-            assert current is not None
             current.lines.append((text, page))
     if current is not None:
         yield current
 
 
-def _row(text: str) -> str:
+def _kept_lines(column: Column, right: float, leading: float) -> list[str | None]:
+    """The text of lines of code and of rows of cells; None for a line of prose."""
+    lines = column.lines
+    found: list[str | None] = []
+    for number, line in enumerate(lines):
+        text = _cells(line.text)
+        beside = [lines[n] for n in (number - 1, number + 1) if 0 <= n < len(lines)]
+        alone = not any(other.grid or "\t" in _cells(other.text) for other in beside)
+        if line.grid:
+            before = lines[number - 1] if number else None
+            inside = (
+                alone
+                and before is not None
+                and line.baseline - before.baseline < _PARTED * leading * line.size
+                and not _ends_early(before, line, right)
+                and _ENDED.search(before.text) is None
+            )
+            found.append(None if inside else _MARK)
+        elif "\t" in text:
+            # A justified line with little in it has gaps like those between cells.
+            full = right - line.right < line.size and line.left - column.left < 2 * line.size
+            found.append(None if alone and full else text)
+        else:
+            found.append(None)
+    _set_code(lines, found)
+    return found
+
+
+def _set_code(lines: list[Line], texts: list[str | None]) -> None:
+    """Write the lines of each run of code with the spaces that its grid asks for."""
+    for is_code, run in groupby(range(len(lines)), key=lambda n: texts[n] is _MARK):
+        if not is_code:
+            continue
+        numbers = list(run)
+        base = min(lines[n].left for n in numbers)
+        widths = [
+            (lines[n].right - lines[n].left) / len(lines[n].text)
+            for n in numbers
+            if "\t" not in lines[n].text and len(lines[n].text) >= _TELLING
+        ]
+        pitch = statistics.median(widths) if widths else _MONO_WIDTH * lines[numbers[0]].size
+        for n in numbers:
+            text = ""
+            for left, word in lines[n].grid:
+                column = round((left - base) / pitch)
+                text += " " * max(column - len(text), 1 if text else 0) + word
+            texts[n] = text
+
+
+def _cells(text: str) -> str:
     """The text of a line, its leaders made a tab, the white after its bullet a space."""
     text = _LEADERS.sub("\t", text)
     bullet = _BULLET.match(text)
     if bullet is not None:
         text = text[: bullet.end()] + text[bullet.end() :].replace("\t", " ", 1)
     return text.replace(HYPHEN, "-") if HYPHEN in text[:-1] else text
+
+
+def _prose(text: str) -> str:
+    return _cells(text).replace("\t", " ")
 
 
 def _leading(lines: list[Line]) -> float:
@@ -186,9 +239,7 @@ def _begins(column: Column, right: float, number: int, started: int) -> bool:
     if bullet and _BULLET.match(column.lines[started].text):
         return True
     ended = _ENDED.search(before.text) is not None
-    # Where the next word had fitted, somebody ended the line there.
-    slack = right - before.right - (line.first + 0.5 * line.size)
-    early = slack > 0
+    early = _ends_early(before, line, right)
     indent = line.left - before.left
     if indent > _INDENT * line.size:
         hangs = _BULLET.match(before.text) is not None and number - 1 == started
@@ -198,7 +249,13 @@ def _begins(column: Column, right: float, number: int, started: int) -> bool:
         return early or (ended and number - 1 != started)
     if _is_centred(column.left, right, before) and _is_centred(column.left, right, line):
         return False
-    return early and (not line.text[0].islower() or slack > _EARLY * (right - column.left))
+    long_before = right - before.right - line.first > _EARLY * (right - column.left)
+    return early and (not line.text[0].islower() or long_before)
+
+
+def _ends_early(line: Line, following: Line, right: float) -> bool:
+    """Whether the next word had fitted on ``line``: somebody ended it there."""
+    return right - line.right > following.first + 0.5 * following.size
 
 
 def _right_edge(lines: list[Line], widest: float) -> float:

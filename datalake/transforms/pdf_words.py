@@ -116,14 +116,16 @@ def _turned_words(
         if _DOUBLED.fullmatch(letters) and _is_drawn_twice(pdfium, textpage, first, style.size):
             letters = letters[::2]
         begin, stop = _turn(left, bottom, style.quarter)[0], _turn(right, top, style.quarter)[0]
+        start, baseline = _turn(*origin, style.quarter)
         found.append(
             (
                 style.quarter,
                 Word(
                     _characters(letters),
-                    min(begin, stop),
+                    # Code stands in a grid of pens; the ink of a letter does not fill its cell.
+                    start if style.mono else min(begin, stop),
                     max(begin, stop),
-                    _turn(*origin, style.quarter)[1],
+                    baseline,
                     style.size,
                     spaced,
                     style.mono,
