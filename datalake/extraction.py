@@ -5,7 +5,7 @@ then drop it by name, so that nothing vanishes. Every record is read in a proces
 one that hangs its parser, or eats all memory, costs itself alone.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any, Literal
 
@@ -20,10 +20,13 @@ from datalake.sources.source import Place
 from datalake.tables import Commit
 from datalake.transforms import language
 from datalake.transforms.formats import OWN_COLUMNS, read_text
+from datalake.transforms.html_text import Extractor
 from datalake.transforms.text import Unreadable
 from datalake.workspace import Inputs, Workspace
 
 UNREADABLE = "unreadable"
+
+_GROUP_BYTES = 32 << 20  # of payloads that are in memory at once where they come from archives
 
 _COPIED = ("doc_id", "uri", "kind", "snapshot", "archive", "member", "offset", "length")
 _LICENCE = ("licence", "licence_evidence", "licence_confidence")
@@ -32,6 +35,7 @@ _READ = (
     *_LICENCE,
     "payload",
     "payload_digest",
+    "num_bytes",
     "content_type",
 )
 
@@ -40,12 +44,12 @@ class DocumentsConfig(Config):
     """How records are read, and which of a record's versions is the document."""
 
     # The best on public pages of articles that is as fast, see tests/benchmarks/bench_html.py.
-    extractor: Literal["resiliparse", "blocks", "precise"] = "resiliparse"
+    extractor: Extractor = "blocks"
     versions: Literal["newest", "oldest"] = "newest"  # newest: what a refresh is for
     until: str | None = None  # snapshots whose names come after it are left out
     # A page takes milliseconds and a book of PDF some seconds, so what takes longer hangs.
-    record_seconds: float = Field(30.0, gt=0)
-    record_memory_bytes: int = Field(2 << 30, gt=0)  # a fifth of it was the most for a whole book
+    record_seconds: float = Field(default=30.0, gt=0)
+    record_memory_bytes: int = Field(default=2 << 30, gt=0)  # two at once on a machine of 8 GB
 
 
 def extract(workspace: Workspace, inputs: Inputs, config: DocumentsConfig) -> Commit:
@@ -70,37 +74,47 @@ def read_batch(
     records = batch.to_pylist()
     if superseded:
         records = [record for record in records if key_of(record) not in superseded]
-    _fetch_payloads(records)
     limits = Limits(config.record_seconds, config.record_memory_bytes)
     read = partial(_read, source=source, extractor=config.extractor)
     rows = []
-    for record, found in zip(records, run_each(read, records, limits), strict=True):
-        row = _without_text(found.reason) if isinstance(found, Lost) else found
-        rows.append({name: record[name] for name in _COPIED} | {"source": source} | row)
-        if row["licence"] is None:
-            rows[-1] |= {name: record[name] for name in _LICENCE}
-        if not row["title"]:
-            rows[-1]["title"] = record["uri"]
+    for group in _with_payloads(records):
+        for record, found in zip(group, run_each(read, group, limits), strict=True):
+            row = _without_text(found.reason) if isinstance(found, Lost) else found
+            rows.append({name: record[name] for name in _COPIED} | {"source": source} | row)
+            if row["licence"] is None:
+                rows[-1] |= {name: record[name] for name in _LICENCE}
+            if not row["title"]:
+                rows[-1]["title"] = record["uri"]
     return pa.RecordBatch.from_pylist(rows, schema=TABLES["documents"].arrow)
 
 
-def _fetch_payloads(records: list[dict[str, Any]]) -> None:
-    """Fill in the payloads that were left in their archives; one not there is None."""
-    absent = [record for record in records if record["payload"] is None]
-    if not absent:
-        return
-    from datalake.sources.references import payloads
+def _with_payloads(records: list[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
+    """The records with their payloads, those too that were left in their archives, in groups."""
+    left = [record for record in records if record["payload"] is None]
+    fetched: Iterator[Any] = iter(())
+    if left:
+        from datalake.sources.references import payloads
 
-    places = [
-        Place(archive=r["archive"], member=r["member"], offset=r["offset"], length=r["length"])
-        for r in absent
-    ]
-    digests = [record["payload_digest"] for record in absent]
-    for record, found in zip(absent, payloads(places, digests), strict=True):
-        record["payload"] = found
+        places = [
+            Place(archive=r["archive"], member=r["member"], offset=r["offset"], length=r["length"])
+            for r in left
+        ]
+        fetched = payloads(places, [record["payload_digest"] for record in left])
+    group: list[dict[str, Any]] = []
+    num_bytes = 0
+    for record in records:
+        if record["payload"] is None:
+            record = record | {"payload": next(fetched)}
+        group.append(record)
+        num_bytes += record["num_bytes"]
+        if num_bytes >= _GROUP_BYTES:
+            yield group
+            group, num_bytes = [], 0
+    if group:
+        yield group
 
 
-def _read(record: Mapping[str, Any], source: str, extractor: str) -> dict[str, Any]:
+def _read(record: Mapping[str, Any], source: str, extractor: Extractor) -> dict[str, Any]:
     """The columns of ``documents`` that come from the bytes of ``record``."""
     payload = record["payload"]
     if isinstance(payload, Lost):

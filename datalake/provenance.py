@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any
 
 import pyarrow as pa
@@ -10,11 +11,12 @@ import pyarrow.compute as pc
 from datalake.config import Refusal
 from datalake.schemas import TABLES
 from datalake.sources.catalogue import KINDS, RAW_TABLES
-from datalake.sources.record import doc_id, payload_digest
+from datalake.sources.record import payload_digest
 from datalake.sources.source import Place
 from datalake.tables import Lake
 
 _HEAVY = ("payload", "text", "band_keys")  # not what a person reads in a terminal
+_SHOWN = 3  # ids, where an address holds several documents
 _STAGES = ("documents", "kept", "duplicates", "corpus")
 Row = Mapping[str, Any]
 
@@ -34,16 +36,19 @@ def trace(lake: Lake, name: str) -> Trace:
     Raises Refusal where no raw table has it.
     """
     raw: list[tuple[str, Row]] = []
-    wanted = {name} | {doc_id(table.removeprefix("raw/"), name) for table in RAW_TABLES}
     for table in RAW_TABLES:
-        raw += [(table, row) for row in _rows(lake, table, wanted)]
-    if not raw:
+        raw += [(table, row) for row in _rows(lake, table, name, ("doc_id", "uri"))]
+    ids = list(dict.fromkeys(row["doc_id"] for _, row in raw))
+    if not ids:
         rule = "the id or the address of a document in a raw table"
         raise Refusal(f"document must be {rule}, got {name}")
-    identity = raw[0][1]["doc_id"]
-    raw = [(table, row) for table, row in raw if row["doc_id"] == identity]
+    if len(ids) > 1:
+        some = ", ".join(f"{row['doc_id']} ({row['position']})" for _, row in raw[:_SHOWN])
+        rule = f"one document; {name} holds {len(ids)}, by id such as {some}"
+        raise Refusal(f"document must name {rule}")
+    (identity,) = ids
     raw.sort(key=lambda found: (found[1]["fetched_at"], found[1]["snapshot"]))
-    found = {stage: _rows(lake, stage, {identity}) for stage in _STAGES}
+    found = {stage: _rows(lake, stage, identity, ("doc_id",)) for stage in _STAGES}
     return Trace(
         doc_id=identity,
         raw=raw,
@@ -66,16 +71,20 @@ def read_again(row: Row) -> bytes:
     return payload
 
 
-def _rows(lake: Lake, table: str, wanted: set[str]) -> list[Row]:
-    """Rows of the latest version whose ``doc_id`` is wanted, without their heavy columns."""
+def _rows(lake: Lake, table: str, name: str, keys: tuple[str, ...]) -> list[Row]:
+    """Rows of the latest version that have ``name`` in one of ``keys``, heavy columns left out."""
     if (version := lake.latest(table)) is None:
         return []
-    columns = [name for name in TABLES[table].arrow.names if name not in _HEAVY]
-    ids = pa.array(sorted(wanted), pa.string())
+    columns = [column for column in TABLES[table].arrow.names if column not in _HEAVY]
     rows: list[Row] = []
     for part in lake.parts(table, version):
-        keys = lake.open_part(table, part, ["doc_id"])
-        if any(pc.any(pc.is_in(batch["doc_id"], ids)).as_py() for batch in keys):
+        if any(
+            pc.any(_is(batch, name, keys)).as_py() for batch in lake.open_part(table, part, keys)
+        ):
             for batch in lake.open_part(table, part, columns):
-                rows += batch.filter(pc.is_in(batch["doc_id"], ids)).to_pylist()
+                rows += batch.filter(_is(batch, name, keys)).to_pylist()
     return rows
+
+
+def _is(batch: pa.RecordBatch, name: str, keys: tuple[str, ...]) -> pa.Array:
+    return reduce(pc.or_, (pc.equal(batch[key], name) for key in keys))

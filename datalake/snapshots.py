@@ -72,7 +72,7 @@ class State:
     def rows(self, columns: list[str]) -> pa.Table:
         """The row of every record, with ``columns``."""
         wanted = list(dict.fromkeys([*columns, "doc_id", "deleted", *ORDER]))
-        batches = []
+        batches: list[pa.RecordBatch] = []
         parts = [] if self.version is None else self.lake.parts(self.table, self.version)
         for part in parts:
             if dict(part.partition)["snapshot"] in self.snapshots:

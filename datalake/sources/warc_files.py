@@ -24,7 +24,7 @@ class WarcFilesConfig(SourceConfig):
 
     kind: Literal["warc_files"] = "warc_files"
     files: str  # a path with wildcards, such as /data/crawl/*.warc.gz
-    max_bytes: int = Field(5 << 20, gt=0)  # of a page; Common Crawl's own cut since 2025
+    max_bytes: int = Field(default=5 << 20, gt=0)  # of a page; Common Crawl's own cut since 2025
 
     def watched(self) -> str:
         """Names, sizes and times of the files."""

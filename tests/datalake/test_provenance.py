@@ -1,0 +1,73 @@
+"""From a document back to its bytes: what is known of it, and that the bytes are the same."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from datalake.config import Refusal
+from datalake.ingestion import ingest
+from datalake.inventory import inventory
+from datalake.provenance import KINDS, read_again, trace
+from datalake.sources.record import doc_id
+from datalake.workspace import Workspace
+from tests.datalake.sources.shelf import Shelf
+
+TABLE = "raw/directories"
+
+
+@pytest.fixture
+def shelf(workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder that two snapshots were taken of; in between a line changed and one went."""
+    monkeypatch.setitem(KINDS, "shelf", Shelf)
+    file = tmp_path / "a.txt"
+    file.write_text("one 1\ntwo 2\nthree 3")
+    source = {"shelf": Shelf(folder=str(tmp_path))}
+    ingest(replace(workspace, origin={"tarn/snapshot": "2026-01-01"}), TABLE, source)
+    file.write_text("one 1\ntwo 22")
+    ingest(replace(workspace, origin={"tarn/snapshot": "2026-01-02"}), TABLE, source)
+    return file
+
+
+def test_a_document_is_traced_by_its_id_through_every_version(
+    workspace: Workspace, shelf: Path
+) -> None:
+    identity = doc_id("directories", "shelf:a.txt", "two")
+    found = trace(workspace.lake, identity)
+    assert [(table, row["snapshot"]) for table, row in found.raw] == [
+        (TABLE, "2026-01-01"),
+        (TABLE, "2026-01-02"),
+    ]
+    assert read_again(found.raw[-1][1]) == b"two 22" and found.stages == {}
+
+
+def test_bytes_that_changed_since_are_not_taken_for_those_of_the_row(
+    workspace: Workspace, shelf: Path
+) -> None:
+    (_, first), _ = trace(workspace.lake, doc_id("directories", "shelf:a.txt", "two")).raw
+    with pytest.raises(Refusal, match=r"a.txt must hold the bytes of sha1:\w{32}, got sha1:"):
+        read_again(first)
+
+
+def test_a_document_that_nobody_has_is_refused(workspace: Workspace, shelf: Path) -> None:
+    message = "document must be the id or the address of a document in a raw table, got nobody"
+    with pytest.raises(Refusal, match=message):
+        trace(workspace.lake, "nobody")
+
+
+def test_an_address_that_holds_several_documents_is_refused_with_their_ids(
+    workspace: Workspace, shelf: Path
+) -> None:
+    with pytest.raises(Refusal, match=r"shelf:a.txt holds 3, by id such as [0-9a-f]{32} \(one\)"):
+        trace(workspace.lake, "shelf:a.txt")
+
+
+def test_the_inventory_counts_what_is_there_now(workspace: Workspace, shelf: Path) -> None:
+    (holding,) = inventory(workspace.lake)
+    assert (holding.table, holding.origin, holding.kinds) == (TABLE, "shelf", ("shelf",))
+    assert [(s.name, s.rows, s.gone) for s in holding.snapshots] == [
+        ("2026-01-01", 3, 0),
+        ("2026-01-02", 1, 1),
+    ]
+    assert (holding.records, holding.num_bytes) == (2, len(b"one 1" + b"two 22"))
+    assert holding.licences == {"unknown": 2} and holding.newest_at is not None
