@@ -35,8 +35,9 @@ _CLASS = re.compile(r"^[^%\n]*?\\document(?:class|style)\b", re.MULTILINE)
 _STANDALONE = re.compile(r"^[^%\n]*?\\documentclass[^%\n{]*\{standalone\}", re.MULTILINE)
 _BEGIN = re.compile(r"^[^%\n]*?\\begin\s*\{document\}", re.MULTILINE)
 _INCLUDED = re.compile(
-    r"^[^%\n]*?\\(?:input|include|subfile|subfileinclude)\s*\{?([^\s{}%\\]{1,200})", re.MULTILINE
+    r"\\(?:input|include|subfile|subfileinclude)(?![A-Za-z])\s{0,9}\{?([^\s{}%\\]{1,200})"
 )
+_COMMENT = re.compile(r"(?<!\\)%[^\n]*")
 _INPUTENC = re.compile(rb"\\usepackage\s*\[\s*([\w-]{1,20})\s*\]\s*\{inputenc\}")
 _ENCODINGS = {  # names of inputenc that Python does not know
     "ansinew": "cp1252",
@@ -181,6 +182,8 @@ def _main_file(files: Mapping[str, str], hints: Mapping[str, str]) -> str:
 
 def _includes(files: Mapping[str, str], path: str) -> set[str]:
     """Files of the bundle that the file at ``path`` names for inclusion, itself left out."""
-    names = (posixpath.normpath(found) for found in _INCLUDED.findall(files[path]))
+    names = (
+        posixpath.normpath(found) for found in _INCLUDED.findall(_COMMENT.sub("", files[path]))
+    )
     here = {name if name in files else f"{name}.tex" for name in names}
     return {name for name in here if name in files and name != path}

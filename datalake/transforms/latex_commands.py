@@ -46,11 +46,6 @@ DROPPED = {
     name: number
     for number, names in (
         (
-            0,
-            "maketitle tableofcontents listoffigures listoftables printbibliography newpage "
-            "clearpage footnotemark today hline toprule midrule bottomrule noindent",
-        ),
-        (
             1,
             "label tag bibliography bibliographystyle bibliographyunit nocite includegraphics "
             "includepdf graphicspath vspace hspace hphantom phantom vphantom usepackage "
@@ -82,8 +77,8 @@ DROPPED = {
 # Of these the first arguments are left out and the last is text.
 PARTLY_KEPT = {
     "textcolor": 1, "colorbox": 1, "fcolorbox": 2, "multicolumn": 2, "multirow": 2,
-    "parbox": 1, "raisebox": 1, "scalebox": 1, "resizebox": 2, "rotatebox": 1, "makebox": 0,
-    "framebox": 0, "texorpdfstring": 1, "foreignlanguage": 1, "hyperref": 0, "hyperlink": 1,
+    "parbox": 1, "raisebox": 1, "scalebox": 1, "resizebox": 2, "rotatebox": 1,
+    "texorpdfstring": 1, "foreignlanguage": 1, "hyperlink": 1,
     "hypertarget": 1, "adjustbox": 1, "ifthenelse": 2, "SetKw": 1,
 }  # fmt: skip
 
@@ -131,8 +126,8 @@ ENVIRONMENT_ARGUMENTS = {
     "minipage": 1, "multicols": 1, "tabular": 1, "tabular*": 2, "tabularx": 2, "longtable": 1,
     "tabulary": 2, "supertabular": 1, "adjustwidth": 2, "list": 2, "spacing": 1, "CJK": 2,
     "CJK*": 2, "alignat": 1, "alignat*": 1, "wrapfigure": 2, "wraptable": 2, "adjustbox": 1,
-    "subfigure": 1, "otherlanguage": 1, "textblock": 1, "changemargin": 2, "columns": 0,
-    "column": 1, "tcolorbox": 0,
+    "subfigure": 1, "otherlanguage": 1, "textblock": 1, "changemargin": 2,
+    "column": 1,
 }  # fmt: skip
 
 # Environments that print a name before their text, where the paper declares none of its own.

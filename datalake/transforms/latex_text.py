@@ -219,7 +219,7 @@ class _Reader:
         elif name in commands.DIMENSIONED:
             self._dimension()
         elif not stream.branch(name, in_formula=False) and token[-1].isalpha():
-            self._options_of_unknown()
+            self._options_at_once()
 
     def _write(self, text: str) -> None:
         self._sinks[-1].append(text)
@@ -237,9 +237,6 @@ class _Reader:
 
     def _drop(self, number: int) -> None:
         """Leave out a star, optional arguments and ``number`` others."""
-        if not number:
-            self._options_of_unknown()
-            return
         self._stream.star()
         while self._stream.optional() is not None:
             pass
@@ -252,13 +249,12 @@ class _Reader:
         self._drop(1)
         self._write(_CITED)
 
-    def _options_of_unknown(self) -> None:
-        """Brackets right after an unknown command belong to it."""
-        token = self._stream.next()
-        if token is not None:
+    def _options_at_once(self) -> None:
+        """Leave out brackets right after a command of which nothing else is known."""
+        while (token := self._stream.next()) is not None:
             self._stream.push((token,))
-            if token == "[":
-                self._stream.optional()
+            if token != "[" or self._stream.optional() is None:
+                return
 
     def _accent(self, mark: str) -> None:
         letter = ""
@@ -543,6 +539,8 @@ class _Reader:
                 stream.argument()
         elif name in ("begin", "end"):
             self._begin_computed() if name == "begin" else self._end_computed()
+        elif name.isspace():  # ``\ `` and ``~`` are the same; one of them can be lost at an end
+            self._formula.append("~")
         elif name == "iff" or not (stream.branch(name, in_formula=True) or stream.define(name)):
             self._formula.append(token)
 
@@ -555,7 +553,7 @@ class _Reader:
             body = " ".join(formula.split())
             self._write(self._hold(f"{body}{closer}") if whole else body)
         else:
-            lines = [line.strip() for line in f"{formula}{closer}".splitlines()]
+            lines = [" ".join(line.split()) for line in f"{formula}{closer}".split("\n")]
             held = self._hold("\n".join(line for line in lines if line))
             self._write(f"\n{held}\n")
 
@@ -568,6 +566,7 @@ class _Reader:
     def _tidy(self, text: str) -> str:
         text = _CITED_LIST.sub(_CITED, re.sub("[ \t]+", " ", text))
         text = _BRACKETS.sub(lambda m: "" if _CITED in m[0] else m[0], text)
+        text = re.sub(f" ?{_CITED}(?=[^\\W_])", " ", text)
         text = re.sub(f"(?m)^{_CITED}[,;]?| ?{_CITED}", "", text)
         text = re.sub("(?m)^ | $", "", re.sub("[ ]+", " ", text))
         text = re.sub("\n{3,}", "\n\n", text).strip()
