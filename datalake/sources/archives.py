@@ -305,6 +305,7 @@ class _Walk:
             yield from self._zip_without_end(file, prefix, depth, whole)
             return
         listed, complete = found
+        size = file.seek(0, io.SEEK_END)
         end = 0  # of the data of the entries before
         for entry in listed:
             self._count()
@@ -316,12 +317,16 @@ class _Walk:
             except DamageError as error:
                 self._report.fail(f"member whose {error}", self._case(path))
                 continue
+            length = entry.length or 0
             if entry.header < end:
                 self._report.fail("overlapping members", self._case(path))
                 continue
-            end = start + (entry.length or 0)
-            place = (start, entry.length or 0) if whole else (0, 0)
-            data = Stream(extent(file, start, entry.length or 0))
+            if start + length > size:
+                self._report.fail("damaged member", f"{self._case(path)} ends too early")
+                continue
+            end = start + length
+            place = (start, length) if whole else (0, 0)
+            data = Stream(extent(file, start, length))
             yield from self._zip_member(entry, path, data, depth, place)
         if not complete:
             raise _SpentError("archive of more than max_members")

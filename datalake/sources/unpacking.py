@@ -18,6 +18,10 @@ CHUNK = 256 << 10
 _MAX_DICTIONARY = 128 << 20
 
 
+# Where a stream is cut, fastwarc's reader drops what it had decoded of the chunk asked for.
+_ZSTD_CHUNK = 16 << 10
+
+
 class DamageError(ValueError):
     """Bytes that are not what they should be. The message says how."""
 
@@ -204,7 +208,7 @@ def _decoded_zstd(stream: Stream) -> Iterator[bytes]:
     reader = ZstdReader(source)
     while True:
         try:
-            out = reader.read(CHUNK)
+            out = reader.read(_ZSTD_CHUNK)
         except (OSError, ValueError, MemoryError) as error:
             raise source.error or DamageError(f"damaged: {error}") from error
         if source.error is not None:
