@@ -28,10 +28,15 @@ class Rules:
     why: str = ""  # it is unreachable
 
     def allow(self, url: str) -> bool:
-        """Whether ``url`` may be fetched. The longest matching rule wins, allow wins a tie."""
+        """Whether ``url`` may be fetched. The longest matching rule wins, allow wins a tie.
+
+        A slash in a query is the same escaped and not (RFC 9309, 2.2.2), which the parser does not
+        know: what is forbidden in one spelling is forbidden in both.
+        """
         if self.verdict == "unreachable":
             return False
-        return self.parsed is None or self.parsed.can_fetch(url, PRODUCT)
+        parsed = self.parsed
+        return parsed is None or all(parsed.can_fetch(u, PRODUCT) for u in _spellings(url))
 
     @property
     def delay_seconds(self) -> float:
@@ -42,6 +47,12 @@ class Rules:
     def sitemaps(self) -> list[str]:
         """What the file says after ``Sitemap:``, as it stands there."""
         return list(self.parsed.sitemaps) if self.parsed else []
+
+
+def _spellings(url: str) -> set[str]:
+    path, mark, query = url.partition("?")
+    plain = query.replace("%2F", "/")
+    return {url, path + mark + plain, path + mark + plain.replace("/", "%2F")}
 
 
 class Robots:

@@ -133,6 +133,49 @@ def test_the_longest_rule_wins_and_allow_wins_a_tie(
     assert allow(site, f"User-agent: *\n{rules}", path) is expected
 
 
+# The table of RFC 9309, section 2.2.2: rules and addresses are compared octet by octet, after
+# escapes of what needs none are undone and of what needs one are made.
+@pytest.mark.parametrize(
+    ("rule", "path"),
+    [
+        ("/foo/bar?baz=quz", "/foo/bar?baz=quz"),
+        ("/foo/bar?baz=https://foo.bar", "/foo/bar?baz=https%3A%2F%2Ffoo.bar"),
+        ("/foo/bar/\u30c4", "/foo/bar/%E3%83%84"),
+        ("/foo/bar/%E3%83%84", "/foo/bar/%E3%83%84"),
+        ("/foo/bar/%62%61%7A", "/foo/bar/baz"),
+    ],
+)
+def test_escapes_are_compared_as_the_standard_shows(site: Site, rule: str, path: str) -> None:
+    assert not allow(site, f"User-agent: *\nDisallow: {rule}", path)
+    assert allow(site, f"User-agent: *\nDisallow: {rule}", "/foo/other")
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("/example/page/", True),
+        ("/example/page/a", True),
+        ("/example/page/disallowed.gif", False),
+        ("/example/pages", False),
+    ],
+)
+def test_the_longest_match_of_the_standards_second_example_wins(
+    site: Site, path: str, expected: bool
+) -> None:
+    rules = "Allow: /example/page/\nDisallow: /example/page/disallowed.gif\nDisallow: /example/"
+    assert allow(site, f"User-Agent: tarn\n{rules}", path) is expected
+
+
+def test_sitemaps_are_named_outside_of_all_groups(site: Site) -> None:
+    found = parsed(
+        site,
+        "Sitemap: https://example.com/a.xml\nUser-agent: other\nDisallow: /\n"
+        "sitemap: /b.xml # as seen\n",
+    )
+    assert found.sitemaps == ["https://example.com/a.xml", "/b.xml"]
+    assert Rules("unavailable").sitemaps == []
+
+
 def test_groups_of_the_same_agent_are_one(site: Site) -> None:
     groups = ("TARN\nDisallow: /a", "*\nDisallow: /", "Tarn\nDisallow: /b")
     text = "\n\n".join(f"User-agent: {group}" for group in groups)
