@@ -31,7 +31,9 @@ _ALL_MONO = 0.9  # of its letters: a line of code, not a sentence with a name fr
 # What is a column and not a cell.
 _MIN_ROWS = 3
 _MIN_ROW_CHARS = 14
-_MIN_FILL = 0.5  # of the column's width, by its mean row
+_MIN_FILL = 0.5  # of the column's width, by its mean row; cells of a table fill less
+_MIN_FREE_FILL = 0.25  # where rows do not stand beside each other, so are none of a table
+_SAME_BASELINE = 0.15  # of the size
 _MIN_DENSITY = 0.45  # of the column's height: a row and the white below it are 1.6 sizes
 _TABLE_PIECES = 2.5  # in a row, and fewer letters in each of them than in a line of a column
 _MIN_WIDTH = 0.2  # of both columns together
@@ -273,15 +275,29 @@ def _divides(segments: list[Segment], gutter: float) -> bool:
     if not left or not right:
         return False
     widths = [max(s.right for s in side) - min(s.left for s in side) for side in (left, right)]
+    min_fill = _MIN_FILL if _is_aligned(left, right) else _MIN_FREE_FILL
     return (
         min(widths) >= _MIN_WIDTH * sum(widths)
         and not _is_table(left + right)
-        and _is_column(left, band)
-        and _is_column(right, band)
+        and _is_column(left, band, min_fill)
+        and _is_column(right, band, min_fill)
     )
 
 
-def _is_column(segments: list[Segment], band: Callable[[Segment], int]) -> bool:
+def _is_aligned(left: list[Segment], right: list[Segment]) -> bool:
+    """Whether most rows of the shorter side have one at their height on the other."""
+    few, many = sorted((left, right), key=len)
+    heights = sorted(s.baseline for s in many)
+
+    def has_beside(one: Segment) -> bool:
+        near = _SAME_BASELINE * one.size
+        at = bisect(heights, one.baseline - near)
+        return at < len(heights) and heights[at] <= one.baseline + near
+
+    return 2 * sum(has_beside(one) for one in few) > len(few)
+
+
+def _is_column(segments: list[Segment], band: Callable[[Segment], int], min_fill: float) -> bool:
     found = rows(segments)
     if len(found) < _MIN_ROWS:
         return False
@@ -294,7 +310,7 @@ def _is_column(segments: list[Segment], band: Callable[[Segment], int]) -> bool:
     height = sum(max(h) - min(h) for h in heights.values())
     needed = 1.6 * statistics.median(s.size for s in segments) * (len(found) - len(heights))
     density = needed / max(height, 1e-9)
-    return chars >= _MIN_ROW_CHARS and fill >= _MIN_FILL and density >= _MIN_DENSITY
+    return chars >= _MIN_ROW_CHARS and fill >= min_fill and density >= _MIN_DENSITY
 
 
 def _is_table(segments: list[Segment]) -> bool:

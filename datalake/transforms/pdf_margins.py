@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from datalake.transforms.pdf_layout import Column, Line
 
-_ZONE = 0.15  # of the page's height: margins of a book are up to a ninth each, and a line or two
+_ZONE = 0.2  # of the page's height: a ninth in books, a sixth in LaTeX on letter paper, and lines
 _MAX_ROWS = 3  # a header and a number, or two lines of header and a rule of signs
 _SAME_HEIGHT = 4.0  # points: below a line, above what rounding does
 _NUMBER = re.compile(r"\d+")

@@ -34,7 +34,8 @@ _ENDED = re.compile(r"[.!?:;。！？：][)\]\"'”’»]*$")
 _BULLET = re.compile(
     r"(?:[•‣▪●○◦■□–—*·-]|\(?\d{1,3}[.)]|\[\d{1,4}\]|\(?[a-zA-Z][.)]|\(?[ivx]{1,5}[.)])(?=[\t ]|$)"
 )
-_LEADERS = re.compile(r"\s?(?:[ \t]?\.){5,}\s?")  # from an entry to its page
+# From an entry of a table of contents to its page; three dots before no number are an ellipsis.
+_LEADERS = re.compile(r"\s?(?:[ \t]?\.){5,}\s?|(?:[ \t]\.){2,}[ \t]?(?=\d+$)")
 _TAIL = re.compile(r"([^\W\d_]+(?:-[^\W\d_]+)*)$")
 _HEAD = re.compile(r"([^\W\d_]+)")
 _WORDS = re.compile(r"[^\W\d_]+(?:-[^\W\d_]+)*")
@@ -239,14 +240,18 @@ def _begins(column: Column, right: float, number: int, started: int) -> bool:
     if bullet and _BULLET.match(column.lines[started].text):
         return True
     ended = _ENDED.search(before.text) is not None
+    right = _local_right(column.lines, number, right)
     early = _ends_early(before, line, right)
     indent = line.left - before.left
     if indent > _INDENT * line.size:
-        hangs = _BULLET.match(before.text) is not None and number - 1 == started
+        hangs = number - 1 == started and _BULLET.match(before.text) is not None
+        if not hangs and _is_hanging(column.lines, number, line.left):
+            return False
         return early or (ended and not hangs)
     if indent < -_INDENT * line.size and not _is_centred(column.left, right, before):
         # The second line of an indented paragraph goes back; that of a hanging one does not.
-        return early or (ended and number - 1 != started)
+        hanging = _is_hanging(column.lines, number, before.left)
+        return early or hanging or (ended and number - 1 != started)
     if _is_centred(column.left, right, before) and _is_centred(column.left, right, line):
         return False
     long_before = right - before.right - line.first > _EARLY * (right - column.left)
@@ -268,6 +273,25 @@ def _right_edge(lines: list[Line], widest: float) -> float:
     if near.get(best, 0) < max(4, len(lines) / 5):
         return widest
     return (best + 1) * _SAME_END
+
+
+def _local_right(lines: list[Line], number: int, right: float) -> float:
+    """The edge that lines near ``number`` run to, where an abstract or a quotation is narrower."""
+    line = lines[number - 1]
+    near = lines[max(number - 4, 0) : number + 4]
+    ends = sorted((o.right for o in near if abs(o.left - line.left) < line.size), reverse=True)
+    if len(ends) < 3 or ends[0] - ends[1] > _SAME_END:
+        return right
+    return min(right, ends[0])
+
+
+def _is_hanging(lines: list[Line], number: int, left: float) -> bool:
+    """Whether lines indented to ``left`` go on there: only first lines of entries stand out."""
+    near = lines[max(number - 8, 0) : number + 8]
+    return any(
+        abs(one.left - left) < 0.2 * one.size and abs(other.left - left) < 0.2 * other.size
+        for one, other in pairwise(near)
+    )
 
 
 def _is_centred(left: float, right: float, line: Line) -> bool:
@@ -342,7 +366,7 @@ def _is_cut(tail: str, head: str, words: Counter[str]) -> bool:
         return joined >= hyphenated
     if "-" in tail:
         return False
-    return not (len(tail) > 2 and len(head) > 2 and words[tail] and words[head])
+    return not (len(tail) > 2 and len(head) > 3 and words[tail] and words[head])
 
 
 def _clean(line: str, keeps_lines: bool) -> str:
