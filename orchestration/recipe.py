@@ -1,12 +1,14 @@
 """The recipe: one YAML file that says everything a run may decide, a section per room.
 
 A recipe is found by its name in ``orchestration/recipes`` or by its path. ``extends: NAME`` takes
-another recipe's values where this one is silent. A value that is wrong is refused in one line
+another recipe's values where this one is silent; ``!here PATH`` is a path that starts at the folder
+of the file it stands in. A value that is wrong is refused in one line
 that names the file, the key, the rule and the value.
 """
 
 import difflib
 import json
+import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -43,7 +45,16 @@ class Recipe(Config):
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML 1.2 numbers: ``1.2e13`` is a number, as people write budgets."""
+    """YAML 1.2 numbers, so that ``1.2e13`` is one, and ``!here``: a path beside the file."""
+
+    folder: Path
+
+    def here(self, node: yaml.Node) -> str:
+        if not isinstance(node, yaml.ScalarNode):
+            raise yaml.constructor.ConstructorError(
+                None, None, "!here must be followed by a path", node.start_mark
+            )
+        return os.path.normpath(self.folder / node.value)
 
 
 _Loader.add_implicit_resolver(
@@ -51,6 +62,7 @@ _Loader.add_implicit_resolver(
     re.compile(r"^[-+]?(\d[\d_]*\.?[\d_]*|\.\d+)([eE][-+]?\d+)?$|^[-+]?\.(inf|Inf)$|^\.nan$"),
     list("-+0123456789."),
 )
+_Loader.add_constructor("!here", _Loader.here)
 
 
 def load_recipe(name: str) -> Recipe:
@@ -80,7 +92,9 @@ def find_recipe(name: str) -> Path:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        values = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
+        loader = _Loader(path.read_text(encoding="utf-8"))
+        loader.folder = path.parent.resolve()
+        values = loader.get_single_data()
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         problem = " ".join(str(error).split())
         raise Refusal(f"{path.name} must be YAML in UTF-8, got {problem}") from None

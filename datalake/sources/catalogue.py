@@ -5,14 +5,30 @@ from typing import Annotated, get_args
 from pydantic import Field
 
 from datalake.config import Config
+from datalake.sources.arxiv import ArxivConfig
+from datalake.sources.common_crawl import CommonCrawlConfig
 from datalake.sources.crawl import CrawlConfig
+from datalake.sources.directories import DirectoriesConfig
 from datalake.sources.packages import PackagesConfig
+from datalake.sources.pdf import PdfConfig
 from datalake.sources.pydoc_site import PydocConfig
+from datalake.sources.repositories import RepositoriesConfig
 from datalake.sources.source import SourceConfig
 from datalake.sources.warc_files import WarcFilesConfig
+from datalake.sources.wikipedia import WikipediaConfig
 
 Source = Annotated[
-    PydocConfig | CrawlConfig | WarcFilesConfig | PackagesConfig, Field(discriminator="kind")
+    CommonCrawlConfig
+    | CrawlConfig
+    | PydocConfig
+    | WarcFilesConfig
+    | RepositoriesConfig
+    | PackagesConfig
+    | WikipediaConfig
+    | ArxivConfig
+    | PdfConfig
+    | DirectoriesConfig,
+    Field(discriminator="kind"),
 ]
 RAW_TABLES = (  # in the order in which the graph shows them
     "raw/web",
@@ -23,8 +39,6 @@ RAW_TABLES = (  # in the order in which the graph shows them
     "raw/directories",
     "raw/tables",
 )
-
-
 KINDS: dict[str, type[SourceConfig]] = {
     config.model_fields["kind"].default: config for config in get_args(get_args(Source)[0])
 }

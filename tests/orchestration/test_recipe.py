@@ -69,3 +69,34 @@ def test_a_missing_file_is_named() -> None:
 
 def test_recipes_are_plain_yaml_for_other_tools() -> None:
     assert isinstance(yaml.safe_load((RECIPES / "tiny.yaml").read_text()), dict)
+
+
+def test_a_path_may_start_where_the_recipe_lies(tmp_path: Path) -> None:
+    folder = tmp_path / "recipes"
+    folder.mkdir()
+    (folder / "mine.yaml").write_text(
+        "extends: tiny\n"
+        "datalake: {sources: {notes: {kind: directories, folder: !here ../my notes}}}\n"
+    )
+    recipe = load_recipe(str(folder / "mine.yaml"))
+    assert recipe.datalake.sources["notes"].folder == str(tmp_path / "my notes")
+    assert set(recipe.datalake.sources) > {"notes", "pydoc"}
+
+
+def test_a_wrong_source_is_refused_by_its_name_and_its_kind(tmp_path: Path) -> None:
+    def refused(source: str) -> str:
+        path = tmp_path / "mine.yaml"
+        path.write_text(f"extends: tiny\ndatalake: {{sources: {{notes: {source}}}}}\n")
+        with pytest.raises(Refusal) as refusal:
+            load_recipe(str(path))
+        return str(refusal.value)
+
+    assert refused("{kind: directory}").endswith("got directory; did you mean directories?")
+    assert "mine.yaml: datalake.sources.notes.kind must be one of " in refused("{kind: x}")
+    assert (
+        refused("{folder: a}")
+        == "mine.yaml: datalake.sources.notes.kind must be given, got nothing"
+    )
+    assert refused("{kind: directories, folder: a, exclud: [b]}") == (
+        "mine.yaml: datalake.sources.notes.exclud must be a known key; did you mean exclude?"
+    )
