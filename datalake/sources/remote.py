@@ -6,10 +6,12 @@ same content: an entity tag, a date or a length that has changed ends the readin
 never with a mixture of two files. Only the block at hand is in memory.
 """
 
+import gzip
 import io
 import os
 import re
 import time
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -55,6 +57,9 @@ class Patience:
     tries: int = 6  # in a row without progress: with the waits below half a minute
     first_wait_seconds: float = 1.0  # doubled after each try
     timeout_seconds: float = 60.0  # without a byte
+
+
+_PATIENCE = Patience()
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +188,7 @@ def open_at(
 
     ``uri`` is a path, or an address that begins with http, https, file, s3, gs, abfs or hdfs.
     """
-    return Reading(uri, offset, length, patience or Patience())
+    return Reading(uri, offset, length, patience or _PATIENCE)
 
 
 def read_range(uri: str, offset: int, length: int, patience: Patience | None = None) -> bytes:
@@ -196,16 +201,30 @@ def read_range(uri: str, offset: int, length: int, patience: Patience | None = N
     return data
 
 
+def num_bytes(uri: str) -> int:
+    """Length of the file. Raises RemoteError where its server does not say it."""
+    with open_at(uri, 0, 1) as file:
+        found = file.version.num_bytes
+        file.read()  # all of the answer, so that the connection can be used again
+    if found is None:
+        raise RemoteError(f"{uri} must have a known length, got an answer without one")
+    return found
+
+
 def read_lines(file: Reading) -> Iterator[bytes]:
-    """Lines without their ends; a file that is compressed with gzip, member by member, unfolds."""
+    """Lines without their ends; a file that is compressed with gzip, member by member, unfolds.
+
+    Raises RemoteError where what is compressed is damaged.
+    """
     buffered = io.BufferedReader(file, _STEP)
     lines: Iterator[bytes] = iter(buffered)
     if buffered.peek(2)[:2] == b"\x1f\x8b":
-        import gzip
-
         lines = iter(gzip.GzipFile(fileobj=buffered))
-    for line in lines:
-        yield line.rstrip(b"\r\n")
+    try:
+        for line in lines:
+            yield line.rstrip(b"\r\n")
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise RemoteError(f"{file.uri} must be a whole gzip file, got: {error}") from error
 
 
 def is_remote(uri: str) -> bool:

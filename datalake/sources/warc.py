@@ -60,7 +60,12 @@ def read_places(
     """Pages at these offsets and lengths of the archive ``uri``, as an index names them."""
     archive = _Archive(uri)
     for offset, length in places:
-        opened = _one(uri, offset, read_range(uri, offset, length), max_bytes)
+        data = read_range(uri, offset, length)
+        try:
+            opened = _one(uri, offset, data, max_bytes)
+        except RemoteError as error:
+            report.damage(str(error))
+            continue
         yield from _captures(opened, archive, max_bytes, offset, length, report)
 
 

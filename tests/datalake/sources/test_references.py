@@ -8,12 +8,18 @@ import pytest
 
 from datalake.isolation import Lost
 from datalake.sources.references import payloads
+from datalake.sources.remote import Patience
 from datalake.sources.report import Report
 from datalake.sources.source import Place
 from datalake.sources.warc import read_captures
 from datalake.sources.warc_writer import WarcWriter
 from tests.datalake.sources.range_site import RangeSite, Served, serving
 from tests.datalake.sources.test_warc import response
+
+
+@pytest.fixture(autouse=True)
+def no_long_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("datalake.sources.remote._PATIENCE", Patience(first_wait_seconds=0.01))
 
 
 @pytest.fixture

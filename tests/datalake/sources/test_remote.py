@@ -176,3 +176,12 @@ def test_lines_unfold_by_the_bytes_not_by_the_name(tmp_path: Path) -> None:
     for name in ("plain.gz", "packed"):
         with open_at(str(tmp_path / name)) as file:
             assert list(read_lines(file)) == [b"a", b"b", b"", b"c"]
+
+
+def test_lines_of_a_damaged_file_end_with_an_error_that_names_it(tmp_path: Path) -> None:
+    (tmp_path / "cut.gz").write_bytes(gzip.compress(CONTENT)[:1000])
+    with (
+        open_at(str(tmp_path / "cut.gz")) as file,
+        pytest.raises(RemoteError, match=r"cut\.gz must be a whole gzip file, got: "),
+    ):
+        list(read_lines(file))
