@@ -6,50 +6,17 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import pytest
 from fastwarc.warc import ArchiveIterator
 
 from datalake.config import Refusal
 from datalake.sources.crawl import Crawl, CrawlConfig, Scope
 from datalake.sources.fetch import Limits
-from datalake.sources.record import payload_digest
 from datalake.sources.report import Report
-from datalake.sources.source import Event, Gone, Record, Unchanged
+from datalake.sources.source import Event, Gone, Record, Refresh, Unchanged
 from datalake.sources.warc_writer import WarcWriter
+from tests.datalake.sources.earlier import Earlier
 from tests.datalake.sources.site import Answer, Site
-
-
-class Earlier:
-    """What earlier crawls left, as the raw table would say it."""
-
-    def __init__(self, *crawls: Iterable[Event]) -> None:
-        self.records = {e.uri: e for found in crawls for e in found if isinstance(e, Record)}
-
-    def digest(self, uri: str, position: str = "") -> str | None:
-        record = self.records.get(uri)
-        return record and payload_digest(record.payload or b"")
-
-    def rows(self, columns: list[str]) -> pa.Table:
-        rows = [
-            {
-                "uri": record.uri,
-                "fetched_at": record.fetched_at,
-                "payload_digest": payload_digest(record.payload or b""),
-                "archive": record.place.archive,
-                "offset": record.place.offset,
-                "length": record.place.length,
-                **record.own,
-            }
-            for record in self.records.values()
-        ]
-        names = {"etag": pa.string(), "last_modified": pa.string()}
-        return pa.Table.from_pylist(
-            [{name: row[name] for name in columns} for row in rows],
-            pa.schema(
-                [(name, names.get(name) or pa.array([rows[0][name]]).type) for name in columns]
-            ),
-        )
 
 
 def refresh(
@@ -68,10 +35,9 @@ def refresh(
         "limits": Limits(timeout_seconds=2.0),
     }
     report = report or Report("test", lambda line: None)
-    previous = Earlier(*earlier) if earlier else None
     with WarcWriter(folder, f"test-{len(list(folder.iterdir()))}") as archive:
         config = CrawlConfig(**values | changes)
-        return list(Crawl(config, archive, report, previous=previous).events())
+        return list(Crawl(config, archive, report, previous=Earlier(*earlier)).events())
 
 
 def kinds(site: Site, found: Iterable[Event]) -> dict[str, str]:
@@ -322,8 +288,6 @@ def test_a_page_older_than_our_capture_by_its_sitemap_is_not_asked_for(
 def test_the_source_itself_yields_records_with_their_licence_and_reads_them_again(
     site: Site, tmp_path: Path
 ) -> None:
-    from datalake.sources.source import Refresh
-
     site.page("/", "/a")
     site.page("/a")
     config = CrawlConfig(
@@ -341,7 +305,7 @@ def test_the_source_itself_yields_records_with_their_licence_and_reads_them_agai
             snapshot="today",
             home=tmp_path,
             report=Report("test", lambda line: None),
-            previous=Earlier(*earlier) if earlier else Nothing(),
+            previous=Earlier(*earlier),
         )
         (piece,) = config.pieces(order)
         return list(config.read(piece, order))
@@ -355,13 +319,3 @@ def test_the_source_itself_yields_records_with_their_licence_and_reads_them_agai
         assert Path(event.place.archive).name.startswith("my-site-1-")
     del site.answers["/a"]
     assert read(first) == [Unchanged(f"{site.url}/"), Gone(f"{site.url}/a")]
-
-
-class Nothing:
-    """No snapshot before."""
-
-    def digest(self, uri: str, position: str = "") -> str | None:
-        return None
-
-    def rows(self, columns: list[str]) -> pa.Table:
-        return pa.table({name: pa.array([], pa.string()) for name in columns})

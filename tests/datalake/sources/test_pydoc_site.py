@@ -5,6 +5,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -13,9 +14,10 @@ from datalake.sources import pydoc_site
 from datalake.sources.crawl import Crawl
 from datalake.sources.fetch import Client, Limits
 from datalake.sources.report import Report
-from datalake.sources.source import Record
+from datalake.sources.source import Event, Record, Refresh, Unchanged
 from datalake.sources.warc_writer import WarcWriter
 from datalake.transforms.html_text import read_page
+from tests.datalake.sources.earlier import Earlier
 
 
 def crawl(folder: Path, name: str, report: Report, max_pages: int) -> list[Record]:
@@ -55,6 +57,31 @@ def test_two_crawls_give_the_same_documents(tmp_path: Path) -> None:
     for url, page in first.items():
         texts = [read_page(p.payload or b"", p.content_type) for p in (page, again[url])]
         assert texts[0] == texts[1], url
+
+
+def test_the_source_yields_pages_with_their_licence_and_finds_them_again(tmp_path: Path) -> None:
+    config = pydoc_site.PydocConfig(max_pages=12, max_bytes=50_000_000)
+
+    def read(*earlier: Iterable[Event]) -> list[Event]:
+        order = Refresh(
+            origin="pydoc",
+            snapshot="today",
+            home=tmp_path,
+            report=Report("test", lambda line: None),
+            previous=Earlier(*earlier),
+        )
+        (piece,) = config.pieces(order)
+        return list(config.read(piece, order))
+
+    first = read()
+    assert len(first) == 12
+    for event in first:
+        assert isinstance(event, Record) and event.uri.startswith("http://pydoc.localhost/")
+        assert event.licence == pydoc_site.LICENCE and event.licence.licence == "PSF-2.0"
+        assert config.read_again(event.place) == event.payload
+    again = read(first)
+    assert [event.uri for event in again] == [event.uri for event in first]
+    assert sum(isinstance(event, Unchanged) for event in again) >= 8  # some print addresses
 
 
 def test_a_page_that_prints_addresses_differs_and_its_text_does_not(tmp_path: Path) -> None:
