@@ -324,7 +324,7 @@ class Crawl:
     def _is_fresh(self, known: KnownPage) -> bool:
         """Whether a sitemap says that a page did not change since it was captured."""
         modified_at = self._modified.get(known.uri) if self.config.trust_lastmod else None
-        return modified_at is not None and modified_at < known.fetched_at
+        return modified_at is not None and modified_at < known.fetched_at and known.is_there
 
     def _is_full(self, host: str) -> bool:
         bound = self.config.max_pages_per_host

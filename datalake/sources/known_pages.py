@@ -38,6 +38,11 @@ class KnownPage:
     length: int
 
     @property
+    def is_there(self) -> bool:
+        """Whether the old bytes can still be read."""
+        return Path(self.archive).is_file()
+
+    @property
     def conditions(self) -> Mapping[str, str]:
         """Headers of a conditional request (RFC 9110, 13.1); none where nothing was said.
 
@@ -45,7 +50,7 @@ class KnownPage:
         """
         said = {"If-None-Match": self.etag, "If-Modified-Since": self.last_modified}
         usable = {name: value for name, value in said.items() if value and _is_usable(value)}
-        return usable if usable and Path(self.archive).is_file() else {}
+        return usable if usable and self.is_there else {}
 
     def read(self) -> tuple[bytes, str | None, str]:
         """Body, content type and X-Robots-Tag as they were. Raises OSError."""

@@ -5,9 +5,8 @@ refused, since a few lines of them unfold into gigabytes; external ones are neve
 document that breaks off, or is not well-formed, counts up to there.
 """
 
-import contextlib
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from xml.parsers import expat
@@ -18,7 +17,8 @@ from datalake.sources.urls import canonical
 MAX_BYTES = 50 << 20  # sitemaps.org: at most 50 MB (52,428,800 bytes), uncompressed
 MAX_PAGES = 50_000  # sitemaps.org, of one file
 _MAX_DEPTH = 64  # of elements; the formats themselves need at most eight
-_MAX_TEXT = 8192  # characters kept of one element: no address is longer
+_MAX_ELEMENTS = 2_000_000  # 40 for each page of a full sitemap; these take about two seconds
+_MAX_TEXT = 8192  # characters kept of an element or an attribute: no address is longer
 _WHOLE_DAY = timedelta(hours=36)  # after 0:00 UTC that day has ended everywhere
 
 
@@ -77,14 +77,19 @@ def read_xml(
     path: Path = []
     texts: list[list[str]] = []
     lengths: list[int] = []
+    num_elements = 0
 
     def begin(name: str, attributes: dict[str, str]) -> None:
+        nonlocal num_elements
+        num_elements += 1
+        if num_elements > _MAX_ELEMENTS:
+            raise _EnoughError(f"more than {_MAX_ELEMENTS} elements")
         if len(path) == _MAX_DEPTH:
             raise ListingError("nested too deep")
         path.append(name.rpartition(":")[2])
         texts.append([])
         lengths.append(0)
-        start(path, attributes)
+        start(path, {k: v for k, v in attributes.items() if len(v) <= _MAX_TEXT})
 
     def finish(_: str) -> None:
         end(path, "".join(texts.pop())[:_MAX_TEXT].strip())
@@ -104,11 +109,11 @@ def read_xml(
     parser.EntityDeclHandler = _refuse_entity
     try:
         parser.Parse(payload.lstrip(b" \t\r\n"), True)
+    except _EnoughError as error:
+        return str(error)
     except ListingError:
         raise
-    except expat.ExpatError as error:
-        return f"not well-formed: {error}"
-    except (LookupError, ValueError) as error:  # an encoding that expat is not told by Python
+    except (expat.ExpatError, LookupError, ValueError) as error:  # the last two: its encoding
         return f"not well-formed: {error}"
     return None
 
@@ -122,10 +127,9 @@ def root_of(payload: bytes) -> str | None:
 
     def start(path: Path, _: dict[str, str]) -> None:
         names.append(path[-1])
-        raise _EnoughError("the root")
+        raise _EnoughError("the root is known")
 
-    with contextlib.suppress(_EnoughError):
-        read_xml(payload, start, lambda path, text: None)
+    read_xml(payload, start, lambda path, text: None)
     return names[0] if names else None
 
 
@@ -158,13 +162,8 @@ def read_time(text: str) -> datetime | None:
         return None
 
 
-def lines(text: str) -> Iterator[str]:
-    """The lines of ``text`` that are not empty, without the blanks around them."""
-    return (line for line in map(str.strip, text.splitlines()) if line)
-
-
 class _EnoughError(ListingError):
-    pass
+    """Reading ends here, and nothing is wrong with what was read."""
 
 
 def _refuse_entity(*_: object) -> None:

@@ -4,10 +4,13 @@ The protocol lets a sitemap speak only for the folder that it lies in. Here the 
 says which pages are wanted, whoever names them.
 """
 
-from datalake.sources.listing import Listing, ListingError, Path, lines, read_xml, unpacked
+import io
+
+from datalake.sources.listing import Listing, ListingError, Path, read_xml, unpacked
 
 ROOTS = frozenset(("urlset", "sitemapindex"))
 
+_MAX_STRAY_LINES = 1000  # of a list of text that are no address, more than those that are
 _UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 
 
@@ -20,12 +23,19 @@ def read_sitemap(payload: bytes, url: str) -> Listing:
     payload = unpacked(payload)
     if payload.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<") or payload[:2] in _UTF_16:
         return _read_xml(payload, url)
+    return _read_lines(payload, url)
+
+
+def _read_lines(payload: bytes, url: str) -> Listing:
     listing = Listing()
-    for line in lines(payload.decode("utf-8-sig", "replace")):
-        if line.lower().startswith(("http://", "https://")):  # any word would do as a relative one
-            listing.add(line, url, is_list=False)
-        else:
+    for line in io.BytesIO(payload):
+        text = line.decode("utf-8-sig", "replace").strip()
+        if text.lower().startswith(("http://", "https://")):  # any word would do as a relative one
+            listing.add(text, url, is_list=False)
+        elif text:
             listing.num_unreadable += 1
+            if listing.num_unreadable > len(listing.pages) + _MAX_STRAY_LINES:
+                raise ListingError("no sitemap")
     if listing.num_unreadable > len(listing.pages):
         raise ListingError("no sitemap")
     return listing

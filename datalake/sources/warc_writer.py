@@ -1,5 +1,7 @@
 """WARC archives (ISO 28500) as a crawl writes them: one gzip member a record."""
 
+import contextlib
+import fcntl
 import gzip
 import io
 import os
@@ -25,6 +27,7 @@ _INFO = (
     ),
     ("robots", "obey"),
 )
+_DRAFT = ".draft"  # not the name of an archive, whoever looks for some
 _CHANGED_HEADERS = ("content-encoding", "transfer-encoding", "content-length")
 
 
@@ -36,12 +39,14 @@ class WarcWriter:
 
     def __init__(self, folder: Path, name: str) -> None:
         self.path = folder / f"{name}.warc.gz"
-        self._draft = folder / f".draft-{uuid.uuid4().hex}.warc.gz"
+        self._draft = folder / f".{uuid.uuid4().hex}{_DRAFT}"
 
     def __enter__(self) -> Self:
         if self.path.exists():
             raise FileExistsError(f"{self.path} is an archive already")
+        _remove_drafts(self.path.parent)
         self._file: BinaryIO = self._draft.open("wb")
+        fcntl.flock(self._file, fcntl.LOCK_EX)  # for as long as this process lives
         self._info_id = _new_urn()
         headers = {"Content-Type": "application/warc-fields", "WARC-Filename": self.path.name}
         info = "".join(f"{name}: {value}\r\n" for name, value in _INFO).encode()
@@ -153,6 +158,14 @@ def read_back(archive: str, offset: int, length: int) -> tuple[Headers, bytes]:
     for record in ArchiveIterator(io.BytesIO(data), WarcRecordType.response, parse_http=True):
         return tuple(record.http_headers.items()), record.reader.read()
     raise OSError(f"{archive} holds no response at byte {offset}")
+
+
+def _remove_drafts(folder: Path) -> None:
+    """Remove what writers left that were killed: the lock of a living one is taken."""
+    for path in folder.glob(f".*{_DRAFT}"):
+        with contextlib.suppress(FileNotFoundError, BlockingIOError), path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            path.unlink()
 
 
 def _new_urn() -> str:

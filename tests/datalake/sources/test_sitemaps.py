@@ -111,6 +111,12 @@ def test_no_more_addresses_are_taken_than_the_protocol_allows(
     assert len(found.pages) == 3 and found.num_left_out == 2
 
 
+def test_no_more_elements_are_read_than_a_sitemap_can_need(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listing, "_MAX_ELEMENTS", 7)
+    found = read_sitemap(urlset(*(f"https://example.com/{n}" for n in range(9))), URL)
+    assert len(found.pages) == 3 and found.problem == "more than 7 elements"
+
+
 BOMB = (
     '<!DOCTYPE lolz [<!ENTITY a "lol"><!ENTITY b "'
     + "&a;" * 10
@@ -135,6 +141,7 @@ PARAMETER = b'<!DOCTYPE u [<!ENTITY % x SYSTEM "http://evil.example/x.dtd"> %x;]
         (b"<urlset>" * 100_000, "nested too deep"),
         (b"<html><body>Not found</body></html>", "no sitemap"),
         (b"<urlset", "not well-formed"),
+        (b"a\n" * 100_000, "no sitemap"),
         (b"words that are no addresses: at\nhttp://[all", "no sitemap"),
         (b"\x1f\x8b\x08 no gzip at all", "damaged gzip"),
     ],

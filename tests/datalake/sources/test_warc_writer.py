@@ -105,6 +105,24 @@ def test_an_archive_says_what_wrote_it(archive: Path) -> None:
     assert "software: Tarn" in lines and "format: WARC File Format 1.1" in lines
 
 
+def test_what_a_killed_writer_left_is_removed_and_a_living_one_is_left_alone(
+    tmp_path: Path,
+) -> None:
+    program = f"""
+import os
+from pathlib import Path
+from datalake.sources.warc_writer import WarcWriter
+with WarcWriter(Path({str(tmp_path)!r}), "killed"):
+    os.kill(os.getpid(), 9)
+"""
+    subprocess.run([sys.executable, "-c", program], check=False)
+    assert len(list(tmp_path.iterdir())) == 1
+    with WarcWriter(tmp_path, "one") as one, WarcWriter(tmp_path, "other") as other:
+        one.write(response(b"x"))
+        other.write(response(b"x"))
+    assert sorted(tmp_path.iterdir()) == [one.path, other.path]
+
+
 def test_a_response_is_read_back_by_its_place_alone(tmp_path: Path) -> None:
     with WarcWriter(tmp_path, "test") as writer:
         captures = [writer.write(response(b"x" * n)) for n in range(0, 3000, 700)]
