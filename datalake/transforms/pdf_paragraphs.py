@@ -26,6 +26,7 @@ _EARLY = 0.3  # of the width of the column: white after a line that nothing but 
 _SAME_END = 3.0  # points: a justified line ends at the edge, but for what hangs over it
 _MONO_WIDTH = 0.6  # of the size: a letter of Courier and most of its kind
 _TELLING = 8  # characters in a line of code that tell the width of one
+_MAX_COLUMN = 400  # of the grid: letters that cannot be seen make no million of spaces
 _MARK = "code"  # of a line whose text is not yet set
 _FOOTNOTE = 0.92  # of the size of the page's text
 _FOOT = 0.4  # of the page's height, from below
@@ -189,11 +190,12 @@ def _set_code(lines: list[Line], texts: list[str | None]) -> None:
             for n in numbers
             if "\t" not in lines[n].text and len(lines[n].text) >= _TELLING
         ]
-        pitch = statistics.median(widths) if widths else _MONO_WIDTH * lines[numbers[0]].size
+        pitch = statistics.median(widths) if widths else 0.0
+        pitch = pitch or _MONO_WIDTH * lines[numbers[0]].size
         for n in numbers:
             text = ""
             for left, word in lines[n].grid:
-                column = round((left - base) / pitch)
+                column = min(round((left - base) / pitch), _MAX_COLUMN)
                 text += " " * max(column - len(text), 1 if text else 0) + word
             texts[n] = text
 

@@ -18,6 +18,11 @@ HYPHEN = "\ufffe"  # PDFium's sign for a hyphen at the end of a line
 REPLACEMENT = "\ufffd"
 
 _WORD = re.compile(r"[^\s\ufffe\x00-\x1f]+[\ufffe\x02]?|[\ufffe\x02]")
+_JOINED = re.compile(r"[^\W\d_][,;.:!?)’”][^\W\d_]")
+_MEASURED = 16  # longest words of a page, and of those that hold a mark inside
+# In widths of a mean letter of the word: more is a space, unless all letters are spread.
+_MISSED_SPACE = 0.4
+_SPREAD = 0.15
 _PRESENTATION = re.compile("[\ufb00-\ufb06\ufb13-\ufb17\ufb1d-\ufdff\ufe70-\ufefc]")
 _PRIVATE = re.compile("[\ue000-\uf8ff]")
 _BULLET = "\uf0b7"  # of the Symbol font, as word processors write it
@@ -28,6 +33,7 @@ _FIXED_NAMES = re.compile(r"mono|monl|courier|typewriter|consol|tt\d|menlo|fixed
 _SAME_PLACE = 0.2
 # A watermark across the page is not read: text turned by more than 9 degrees from upright.
 _ASKEW = 0.1
+_MAX_SIZE = 10_000  # points, 3.5 m: a broken matrix gives anything
 # Where less of a page's text than this runs another way than the rest, it is a stamp, a
 # watermark or the label of an axis.
 _SIDEWAYS = 0.2
@@ -93,8 +99,7 @@ def _turned_words(
     styles: dict[bytes, _Style] = {}
     found = []
     end = 0
-    for match in _WORD.finditer(text):
-        first, last = match.start(), match.end() - 1
+    for first, last in _spans(pdfium, textpage, text):
         spaced, end = first > end, last + 1
         drawn = pdfium.FPDFText_GetTextObject(textpage, first)
         style = styles.get(address := bytes(drawn))
@@ -112,7 +117,7 @@ def _turned_words(
         middle = (left + right) / 2, (bottom + top) / 2
         if not (shown[0] <= middle[0] <= shown[2] and shown[1] <= middle[1] <= shown[3]):
             continue
-        letters = match[0]
+        letters = text[first : last + 1]
         if _DOUBLED.fullmatch(letters) and _is_drawn_twice(pdfium, textpage, first, style.size):
             letters = letters[::2]
         begin, stop = _turn(left, bottom, style.quarter)[0], _turn(right, top, style.quarter)[0]
@@ -135,6 +140,40 @@ def _turned_words(
     return found
 
 
+def _spans(pdfium: Any, textpage: Any, text: str) -> list[tuple[int, int]]:
+    """First and last index of each word.
+
+    PDFium misses some narrow spaces, mostly in files that move the pen instead of writing one.
+    Words that may be two are measured, and if one of them is, so are all words of the page.
+    """
+    spans = [(match.start(), match.end() - 1) for match in _WORD.finditer(text)]
+    joined = [span for span in spans if _JOINED.search(text, span[0], span[1] + 1)]
+    longest = sorted(spans, key=lambda span: span[0] - span[1])
+    looks = joined[:_MEASURED] + longest[:_MEASURED]
+    if not any(len(_split(pdfium, textpage, span)) > 1 for span in looks):
+        return spans
+    return [part for span in spans for part in _split(pdfium, textpage, span)]
+
+
+def _split(pdfium: Any, textpage: Any, span: tuple[int, int]) -> list[tuple[int, int]]:
+    """``span`` parted where the pen was moved by more than letters of one word are apart."""
+    first, last = span
+    box = pdfium.FS_RECTF()
+    begins, ends = [], []
+    for index in range(first, last + 1):
+        pdfium.FPDFText_GetLooseCharBox(textpage, index, box)
+        begins.append(box.left)
+        ends.append(box.right)
+    gaps = [begin - end for begin, end in zip(begins[1:], ends, strict=False)]
+    if not gaps:
+        return [span]
+    letter = sum(e - b for b, e in zip(begins, ends, strict=True)) / len(begins)
+    if sorted(gaps)[len(gaps) // 2] > _SPREAD * letter:
+        return [span]
+    cuts = [first + n + 1 for n, gap in enumerate(gaps) if gap > _MISSED_SPACE * letter]
+    return list(zip([first, *cuts], [*(cut - 1 for cut in cuts), last], strict=True))
+
+
 @dataclass(frozen=True, slots=True)
 class _Style:
     """What the letters of one object of text have in common."""
@@ -150,7 +189,7 @@ def _style(pdfium: Any, textpage: Any, index: int, drawn: Any) -> _Style:
     size = pdfium.FPDFText_GetFontSize(textpage, index) * math.hypot(matrix.c, matrix.d)
     turns = math.atan2(matrix.b, matrix.a) / (math.pi / 2)
     quarter = round(turns) % 4
-    if abs(turns - round(turns)) > _ASKEW or not size > 0:
+    if abs(turns - round(turns)) > _ASKEW or not 0 < size < _MAX_SIZE:
         return _Style(size, None, False)
     mono = False
     if drawn and (font := pdfium.FPDFTextObj_GetFont(drawn)):

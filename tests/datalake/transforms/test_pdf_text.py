@@ -310,6 +310,15 @@ def test_text_drawn_twice_to_look_bold_is_read_once():
     ]
 
 
+def test_a_space_made_by_spreading_two_letters_is_seen_and_a_spread_word_stays_one():
+    # As Ghostscript writes it: the pen goes on after the y, and the next text is put at its place.
+    content = (
+        "BT /F1 10 Tf 1 0 0 1 60 700 Tm (and everyone of the) Tj 86.2 0 Td 3 Tc (yl) Tj 0 Tc "
+        "10.22 0 Td (argely share) Tj ET BT /F1 10 Tf 1.5 Tc 60 600 Td (SPREADING) Tj ET"
+    )
+    assert read_pdf(pdf([content])).text == "and everyone of they largely share\n\nSPREADING"
+
+
 def test_ligatures_are_letters_and_the_text_is_normal():
     to_unicode = (
         b"/CIDInit /ProcSet findresource begin begincmap 1 begincodespacerange <00> <FF> "
