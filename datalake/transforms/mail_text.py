@@ -20,6 +20,7 @@ _SIGNATURE = re.compile(r"^-- $.*\Z", re.MULTILINE | re.DOTALL)  # RFC 3676, 4.3
 _ATTRIBUTION = re.compile(
     r"\b(?:wrote|writes|said|schrieb|écrit|escribió|escreveu|scritto|schreef)\b[^\n]{0,200}:\s*\Z"
 )
+_ATTRIBUTION_BEGINS = re.compile(r"(?:On|At|In|Am|Le|El|Em|Il|Op)\b[^\n]*\d")
 _QUOTED = re.compile(r"[ \t]?>")
 _FORWARDED = re.compile(
     r"^-{2,}[ \t]*(?:Original Message|Ursprüngliche Nachricht|Message d'origine)[ \t]*-{2,}.*\Z",
@@ -105,9 +106,9 @@ def _own_words(body: str) -> str:
             continue
         while lines and not lines[-1]:
             lines.pop()
-        for num_lines in (1, 2):  # long ones are broken into two
-            if _ATTRIBUTION.search("\n".join(lines[-num_lines:])[-600:]):
-                del lines[-num_lines:]
-                break
+        if lines and _ATTRIBUTION.search(lines[-1][-600:]):
+            lines.pop()
+            if lines and _ATTRIBUTION_BEGINS.match(lines[-1]):
+                lines.pop()  # a long one, broken in two
         lines.append("")  # where the quote was
     return "\n".join(lines)

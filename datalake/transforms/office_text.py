@@ -21,7 +21,8 @@ from datalake.transforms.text import Text, Unreadable
 
 # XML of sheets is compressed 10 to 50 times; a text of 256 MiB of XML is no document.
 BOUNDS = Bounds(max_members=20_000, max_member_bytes=128 << 20, max_total_bytes=256 << 20)
-_MAX_CELLS = 20_000_000  # a sheet may say that its next row is number 10^18
+_MAX_ROWS = 1 << 20  # of a sheet (Excel's limit); its XML may say that the next is number 10^18
+_MAX_CELLS = 20_000_000  # of a book: some ten seconds
 _MAX_CHARACTERS = 64 << 20
 _MAX_GROUPS = 50  # shapes in groups in groups
 _DOCTYPE = re.compile(rb"<!DOCTYPE|<!\0D\0O\0C\0T|<\0!\0D\0O\0C\0T\0|\0<\0!\0D\0O\0C\0T", re.I)
@@ -250,9 +251,10 @@ def _read_xlsx(payload: bytes) -> Text:
     num_cells = 0
     for sheet in book.worksheets:
         lines = []
-        for row in sheet.iter_rows(values_only=True):
-            num_cells += len(row) + 1
-            if num_cells > _MAX_CELLS:
+        sheet.reset_dimensions()  # many programs write a size that is not that of the sheet
+        for number, row in enumerate(sheet.iter_rows(values_only=True)):
+            num_cells += len(row)
+            if number == _MAX_ROWS or num_cells > _MAX_CELLS:
                 raise Unreadable("too many cells")
             if line := _row(map(_value, row)):
                 lines.append(line)
