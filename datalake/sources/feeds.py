@@ -29,7 +29,7 @@ def read_feed(payload: bytes, url: str) -> Listing:
         case _:
             raise ListingError("no feed")
     if listing.problem and not listing.pages:
-        raise ListingError("not well-formed")
+        raise ListingError(listing.problem.partition(":")[0])
     return listing
 
 

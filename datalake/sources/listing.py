@@ -17,7 +17,7 @@ from datalake.sources.urls import canonical
 MAX_BYTES = 50 << 20  # sitemaps.org: at most 50 MB (52,428,800 bytes), uncompressed
 MAX_PAGES = 50_000  # sitemaps.org, of one file
 _MAX_DEPTH = 64  # of elements; the formats themselves need at most eight
-_MAX_ELEMENTS = 2_000_000  # 40 for each page of a full sitemap; these take about two seconds
+_MAX_ELEMENTS = 1_000_000  # 20 for each page of a full sitemap; takes about a second
 _MAX_TEXT = 8192  # characters kept of an element or an attribute: no address is longer
 _WHOLE_DAY = timedelta(hours=36)  # after 0:00 UTC that day has ended everywhere
 
@@ -47,15 +47,16 @@ class Listing:
 
     def add(self, link: str, base: str, modified: str | None = None, *, is_list: bool) -> None:
         """Note the address ``link``, as it stands at the address ``base``."""
+        found = self.lists if is_list else self.pages
+        if len(found) >= MAX_PAGES:
+            self.num_left_out += 1
+            return
         try:
             url = canonical(link, base)
         except ValueError:
             url = None
-        found = self.lists if is_list else self.pages
         if url is None:
             self.num_unreadable += 1
-        elif len(found) >= MAX_PAGES:
-            self.num_left_out += 1
         else:
             found.append(Entry(url, read_time(modified) if modified else None))
 

@@ -62,5 +62,5 @@ def _read_xml(payload: bytes, url: str) -> Listing:
 
     listing.problem = read_xml(payload, start, end)
     if listing.problem and not (listing.pages or listing.lists):
-        raise ListingError("not well-formed")
+        raise ListingError(listing.problem.partition(":")[0])
     return listing
