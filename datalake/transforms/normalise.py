@@ -14,9 +14,18 @@ _LINE_END = re.compile(f"[{_LINE_ENDS}]")
 _DROPPED = re.compile(f"[{_NOTHING}]")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
+# The same for ASCII, by bytes, ten times as fast as a search.
+_TO_SPACE = bytes.maketrans(b"\x0b", b" ")
+_CONTROLS = bytes(c for c in range(128) if _DROPPED.match(chr(c)))
+
 # Where an object lies in memory: ``<function f at 0x7f2c...>``, ``<CDLL 'None', handle 7f2c...>``.
-# A bare number after "at" is left alone: it is a time, a count, or the word "decade".
-_VOLATILE = re.compile(r"\b(at 0x|handle (?:0x)?)[0-9a-fA-F]{6,16}\b")
+# A bare number after "at" is left alone: it is a time, a count, or the word "decade". The words
+# come first and their start is checked behind them, so that the search jumps from one to the next.
+_VOLATILE = (
+    re.compile(r"(at 0x)(?<=\bat 0x)[0-9a-fA-F]{6,16}\b"),
+    re.compile(r"(handle (?<=\bhandle )(?:0x)?)[0-9a-fA-F]{6,16}\b"),
+)
+_ZEROS = r"\g<1>" + "0" * 8
 
 
 def normalise(text: str) -> str:
@@ -26,10 +35,13 @@ def normalise(text: str) -> str:
     """
     if "\r" in text:
         text = text.replace("\r\n", "\n").replace("\r", "\n")
+    text = text.replace("\u00a0", " ")  # often the only one that is not ASCII
+    if text.isascii():
+        return text.encode().translate(_TO_SPACE, _CONTROLS).decode()
     if _ODD.search(text):
         text = _LINE_END.sub("\n", _SPACE.sub(" ", text))
         text = _SURROGATE.sub("\ufffd", _DROPPED.sub("", text))
-    return text if text.isascii() else unicodedata.normalize("NFC", text)
+    return unicodedata.normalize("NFC", text)
 
 
 def without_addresses(text: str) -> str:
@@ -37,4 +49,6 @@ def without_addresses(text: str) -> str:
 
     Two crawls of a page that prints one then give equal text.
     """
-    return _VOLATILE.sub(lambda match: match[1] + "0" * 8, text)
+    for address in _VOLATILE:
+        text = address.sub(_ZEROS, text)
+    return text

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from datalake.licences import Finding
 from datalake.transforms.html_text import NestingError, decode_html, read_page
 
 PAGES = Path(__file__).parents[3] / "../shared/data/html"
@@ -71,7 +72,8 @@ def test_the_title_is_that_of_the_page_or_its_first_heading(
 def test_what_a_page_says_of_itself_is_read() -> None:
     html = b'<html lang="en-GB"><p>x</p><a rel="nofollow license" href="https://creativecommons.org/licenses/by/4.0/">CC</a>'
     found = read_page(html, None)
-    assert (found.language, found.licence) == ("en-GB", "CC-BY-4.0")
+    licence = Finding("CC-BY-4.0", "link rel=license in the page", 1.0)
+    assert (found.language, found.licence) == ("en-GB", licence)
     assert (read_page(page("x"), None).language, read_page(page("x"), None).licence) == (None, None)
 
 
