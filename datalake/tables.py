@@ -510,6 +510,41 @@ class PartWriter:
             self._extremes[field.name] = (min(low, before[0]), max(high, before[1]))
 
 
+@dataclass(frozen=True, slots=True)
+class DeltaFiles:
+    """The Parquet files of one version of somebody else's Delta table."""
+
+    version: int
+    files: tuple[tuple[str, Mapping[str, Any]], ...]  # address, and values of partition columns
+
+
+def delta_files(uri: str, version: int | None = None) -> DeltaFiles:
+    """What a reader of the table at ``uri`` has to read, at its newest version or at another.
+
+    Raises Refusal for a version that is not there, and where the files alone do not say what the
+    table holds: deletion vectors and mapped columns.
+    """
+    try:
+        table = DeltaTable(uri, version=version)
+    except Exception as error:  # delta-rs has no class of its own for an unknown version
+        raise Refusal(f"table {uri} must be a Delta table with the version: {error}") from error
+    features = set(table.protocol().reader_features or ())
+    mapping = table.metadata().configuration.get("delta.columnMapping.mode") or "none"
+    if "deletionVectors" in features or mapping != "none":
+        rule = "without deletion vectors and mapped columns"
+        raise Refusal(f"table {uri} must be {rule}, got {', '.join(sorted(features)) or mapping}")
+    actions = pa.table(table.get_add_actions(flatten=True)).to_pylist()
+    root = uri.rstrip("/")
+    files = tuple(
+        (
+            f"{root}/{unquote(action['path'])}",
+            {c: action[f"partition.{c}"] for c in table.metadata().partition_columns},
+        )
+        for action in sorted(actions, key=lambda action: str(action["path"]))
+    )
+    return DeltaFiles(table.version(), files)
+
+
 def schema_of(name: str) -> Schema:
     """The declared schema of table ``name``. Raises Refusal for a name that is not declared."""
     if name not in TABLES:

@@ -44,6 +44,12 @@ def short_names(paths: Sequence[Path]) -> list[str]:
     return [str(path.relative_to(common)) for path in paths]
 
 
+def is_packed(path: Path) -> bool:
+    """Whether the file is under gzip, bzip2, xz or zstd, whatever its name says."""
+    with path.open("rb") as file:
+        return codec_of(file.read(16)) is not None
+
+
 def lines_of(path: Path, max_bytes: int) -> Iterator[tuple[int, bytes | None]]:
     """Lines of a file, plain or under gzip, bzip2, xz or zstd, with where each begins.
 
