@@ -72,7 +72,9 @@ def _read_marked(payload: bytes, kind: str) -> Text:
 
 def _heading(text: str, kind: str) -> str:
     """The first heading near the top, by the marks of ``kind``."""
-    top = _FENCED.sub("", text[:_TITLE_CHARACTERS])
+    top = text[:_TITLE_CHARACTERS]
+    if kind == file_types.MARKDOWN:
+        top = _FENCED.sub("", top)
     found = [match for pattern in _HEADINGS[kind] for match in pattern.finditer(top)]
     headings = (" ".join(match[1].split()) for match in sorted(found, key=re.Match.start))
     return next((heading for heading in headings if any(map(str.isalnum, heading))), "")
