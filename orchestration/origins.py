@@ -1,5 +1,6 @@
 """Where data came from, as a person reads it in a terminal: sources, and one document's way."""
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -38,12 +39,13 @@ def sources_table() -> Table:
 
 
 def trace_tables(found: Trace) -> list[Table]:
-    """What every version of a raw row says, and what the stages made of it."""
-    tables = []
-    for name, row in found.raw:
-        tables.append(_facts(f"{name}, snapshot {row['snapshot']}", row))
-    for stage, row in found.stages.items():
-        tables.append(_facts(stage, row))
+    """What every version of a raw row says, and what each stage says beyond that."""
+    tables, said = [], dict[str, Any]()
+    rows = [(f"{name}, snapshot {row['snapshot']}", row) for name, row in found.raw]
+    for title, row in [*rows, *found.stages.items()]:
+        news = {k: v for k, v in row.items() if v not in (None, "", []) and said.get(k) != v}
+        said |= row
+        tables.append(_facts(title, news))
     return tables
 
 
@@ -74,9 +76,10 @@ def _last_refresh(table: str) -> str:
     return f"{at:%Y-%m-%d %H:%M} UTC"
 
 
-def _facts(title: str, row: Any) -> Table:
+def _facts(title: str, row: Mapping[str, Any]) -> Table:
     table = Table(title=title, title_justify="left", show_header=False, box=None)
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
     for name, value in row.items():
-        if value is not None and value != "":
-            table.add_row(f"  {name}", escape(str(value)))
+        table.add_row(f"  {name}", escape(str(value)))
     return table
