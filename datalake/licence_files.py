@@ -225,6 +225,8 @@ class _Folder:
 def _of_text(path: str, compared: Comparison, text: str) -> Finding:
     if compared.matches:
         return _of_comparison(path, compared)
+    if (tag := found_in_source(text.encode())) is not None:
+        return _at(tag, f"SPDX tag in {path}")
     if len(text) <= _HEAD_BYTES:
         licence = both(notice_in(text)) or spdx(text)
         if licence is not None:

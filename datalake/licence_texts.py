@@ -106,7 +106,9 @@ _COPYRIGHT_LINE = re.compile(
     re.MULTILINE,
 )
 _LEADER = re.compile(r"^[\s#*/;%!|>\"'.-]+", re.MULTILINE)  # comment signs and bullets
-_MARK = re.compile(r"(?<![\w.])\(?(?:\d{1,2}|[a-z]|[ivx]{1,4})[.)](?=\s)")  # 1. (a) ii)
+_MARK = re.compile(
+    r"(?<![\w.])(?<!version )\(?(?:\d{1,2}|[a-z]|[ivx]{1,4})[.)](?=\s)"
+)  # 1. (a) ii)
 _HYPHEN = re.compile(r"(?<=[a-z])-\s*(?=[a-z])")  # non-infringement, and words parted at line ends
 _WORD = re.compile(r"[a-z0-9]+")
 _SPELLINGS = {
@@ -276,7 +278,7 @@ def _closer(licence: str, words: list[str]) -> str:
     if licence not in ("CC-BY-4.0", "CC-BY-SA-4.0"):
         return licence
     elements = [("NC", "noncommercial"), ("ND", "noderivatives"), ("SA", "sharealike")]
-    said = [element for element, word in elements if word in words]
+    said = [element for element, word in elements if any(word in whole for whole in words)]
     if "SA" in said and licence == "CC-BY-4.0" and said == ["SA"]:
         said = []  # a mention
     return "-".join(["CC-BY", *said, "4.0"])

@@ -61,14 +61,17 @@ class Entry:
         return self.mode == "160000"
 
 
-def git_folder(folder: Path) -> Path | None:
-    """Where the repository ``folder`` keeps its objects; None where it is no repository."""
-    for candidate in (folder / ".git", folder):
-        if candidate.is_file() and candidate.name == ".git":  # a worktree's pointer
-            return candidate
-        if (candidate / "HEAD").is_file() and (candidate / "objects").is_dir():
-            return candidate
-    return None
+def is_repository(folder: Path) -> bool:
+    """Whether ``folder`` is a repository, bare or with its files."""
+    return _objects(folder) is not None
+
+
+def objects_of(folder: Path) -> Path:
+    """Where the repository in ``folder`` keeps its objects. Raises GitError where it is none."""
+    found = _objects(folder)
+    if found is None:
+        raise GitError(f"{folder} must be a repository, got none there")
+    return found
 
 
 def resolve(repository: Path, revision: str | None) -> str:
@@ -222,6 +225,16 @@ def _alone(folder: Path) -> Iterator[None]:
         for left in (*folder.rglob("*.lock"), *folder.glob("objects/pack/tmp_*")):
             left.unlink(missing_ok=True)
         yield
+
+
+def _objects(folder: Path) -> Path | None:
+    pointer = folder / ".git"  # of a worktree: a file that says where
+    if pointer.is_file():
+        return pointer
+    for candidate in (pointer, folder):
+        if (candidate / "HEAD").is_file() and (candidate / "objects").is_dir():
+            return candidate
+    return None
 
 
 def _has(repository: Path, commit: str) -> bool:

@@ -1,4 +1,4 @@
-"""Which language a document is in: of prose by its letters, of code by its file name."""
+"""Which language a document is in: of prose by its letters, of code by its file."""
 
 import math
 import re
@@ -6,7 +6,7 @@ from typing import Any
 
 from resiliparse.parse.lang import detect_fast
 
-UNKNOWN = "unknown"
+from datalake.transforms.code_language import UNKNOWN, language_of
 
 _SAMPLE = 20_000  # characters; the detector counts n-grams, which are settled long before
 _NUM_GUESSES = 5
@@ -23,37 +23,6 @@ _SCRIPTS = {
     "th": re.compile("[\u0e00-\u0e7f]"),
 }
 _SCRIPT_SHARE = 0.3  # of the letters
-_BY_EXTENSION = {
-    "c": "c",
-    "cc": "cpp",
-    "cpp": "cpp",
-    "cu": "cuda",
-    "cuh": "cuda",
-    "css": "css",
-    "go": "go",
-    "h": "c",
-    "hpp": "cpp",
-    "html": "html",
-    "java": "java",
-    "js": "javascript",
-    "json": "json",
-    "md": "markdown",
-    "pxd": "cython",
-    "py": "python",
-    "pyi": "python",
-    "pyx": "cython",
-    "rs": "rust",
-    "rst": "restructuredtext",
-    "scala": "scala",
-    "sh": "shell",
-    "sql": "sql",
-    "toml": "toml",
-    "ts": "typescript",
-    "tsx": "typescript",
-    "txt": "text",
-    "yaml": "yaml",
-    "yml": "yaml",
-}
 
 
 def of_prose(text: str, declared: str | None = None) -> str:
@@ -80,6 +49,6 @@ def of_prose(text: str, declared: str | None = None) -> str:
     return best
 
 
-def of_code(path: str) -> str:
-    """Programming language of the file ``path``, by its extension, or ``unknown``."""
-    return _BY_EXTENSION.get(path.rsplit(".", 1)[-1].lower(), UNKNOWN)
+def of_code(path: str, text: str | None = None) -> str:
+    """Programming language of the file ``path``, by name and by ``text``, or ``unknown``."""
+    return language_of(path, text)

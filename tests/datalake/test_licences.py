@@ -8,7 +8,21 @@ from hypothesis import strategies as st
 from license_expression import get_license_index
 
 from datalake import licences
-from datalake.licences import from_metadata, from_source, from_url, is_allowed, spdx
+from datalake.licences import (
+    UNKNOWN,
+    Finding,
+    both,
+    either,
+    found_in_metadata,
+    found_in_source,
+    found_in_url,
+    from_metadata,
+    from_source,
+    from_url,
+    is_allowed,
+    keys,
+    spdx,
+)
 
 ALLOWED = ("MIT", "Apache-2.0", "BSD-3-Clause", "PSF-2.0", "0BSD", "CC0-1.0", "CC-BY-4.0", "Zlib")
 REFUSED = ("GPL-3.0-only", "LGPL-2.1-or-later", "AGPL-3.0-only", "MPL-2.0", "EPL-2.0",
@@ -166,3 +180,30 @@ def test_a_tag_near_the_top_of_a_file_is_read(head: bytes, expected: str | None)
 )
 def test_the_address_of_a_licence_names_it(url: str, expected: str | None) -> None:
     assert from_url(url) == expected
+
+
+def test_findings_say_where_and_how_sure() -> None:
+    assert found_in_source(b"# SPDX-License-Identifier: MIT\n") == Finding(
+        "MIT", "SPDX tag in the file", 1.0
+    )
+    found = found_in_url("https://creativecommons.org/licenses/by/4.0/")
+    assert found == Finding("CC-BY-4.0", "link to creativecommons.org/licenses/by/4.0", 0.9)
+    stated = found_in_metadata(metadata(License_Expression="MIT"))  # type: ignore[arg-type]
+    assert stated == Finding("MIT", "License-Expression", 1.0)
+    vague = found_in_metadata(metadata(License="BSD"))  # type: ignore[arg-type]
+    assert vague == Finding("BSD-3-Clause", "License field", 0.9)
+
+
+def test_several_tags_hold_together_and_one_of_an_author_is_unknown() -> None:
+    two = b"# SPDX-License-Identifier: MIT\n# SPDX-License-Identifier: ISC\n"
+    assert from_source(two) == "MIT AND ISC"
+    assert from_source(b"# SPDX-License-Identifier: LicenseRef-ours\n") == UNKNOWN
+    assert not is_allowed(UNKNOWN)
+
+
+def test_expressions_are_joined() -> None:
+    assert both([]) is None and either([]) is None
+    assert both(["MIT", "MIT"]) == either(["MIT"]) == "MIT"
+    assert both(["MIT OR ISC", "Zlib"]) == "(MIT OR ISC) AND Zlib"
+    assert either(["MIT", "Apache-2.0"]) == "MIT OR Apache-2.0"
+    assert keys("(MIT OR ISC) AND GPL-2.0-only WITH Classpath-exception-2.0") >= {"MIT", "ISC"}

@@ -43,10 +43,7 @@ def test_numbers_are_no_chinese() -> None:
     assert of_prose(table, "en") not in ("zh", "ja", "ko", "th")
 
 
-@pytest.mark.parametrize(
-    ("path", "language"),
-    [("a/b.py", "python"), ("B.PYI", "python"), ("x.cuh", "cuda"), ("k.pyx", "cython"),
-     ("a.test.js", "javascript"), ("Makefile", "unknown"), ("a.xyz", "unknown"), ("", "unknown")],
-)  # fmt: skip
-def test_code_is_told_by_its_extension(path: str, language: str) -> None:
-    assert of_code(path) == language
+def test_code_is_told_by_its_name_and_its_text() -> None:
+    assert of_code("a/b.py") == "python"
+    assert [of_code("a.h"), of_code("a.h", "class A {};")] == ["c", "cpp"]
+    assert of_code("a.xyz") == "unknown"
