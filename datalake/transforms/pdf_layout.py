@@ -36,6 +36,7 @@ _MIN_FREE_FILL = 0.25  # where rows do not stand beside each other, so are none 
 _SAME_BASELINE = 0.15  # of the size
 _MIN_DENSITY = 0.45  # of the column's height: a row and the white below it are 1.6 sizes
 _TABLE_PIECES = 2.5  # in a row, and fewer letters in each of them than in a line of a column
+_ALL_ACROSS = 0.95  # of the lines of a page: it has one column
 _MIN_WIDTH = 0.2  # of both columns together
 
 _MAX_DEPTH = 6  # of columns inside columns; a newspaper has 6 side by side
@@ -248,7 +249,7 @@ def _gutter(segments: list[Segment]) -> float | None:
     cover = np.cumsum(edges)[:num_bins]
     low, high = int(_MIN_WIDTH * num_bins), int((1 - _MIN_WIDTH) * num_bins)
     inner = cover[low:high]
-    if not len(inner):
+    if not len(inner) or inner.min() > _ALL_ACROSS * cover.max():
         return None
     few = inner <= inner.min() + 0.03 * cover.max()
     starts = np.flatnonzero(np.diff(np.concatenate(([0], few.astype(np.int8), [0]))))

@@ -33,6 +33,9 @@ _MAX_IMAGES = 2000  # looked at on a page; some scanners cut a page into stripes
 # Fonts without a table of characters give nothing that can be read.
 _MAX_UNMAPPED = 0.3
 
+# ISO 32000-1, annex H, note 18: readers accept it anywhere in the last 1024 bytes.
+_END, _END_WITHIN = b"%%EOF", 1024
+
 _TITLE_SIZE = 1.15  # of the usual size of the first page: a title is larger than its text
 _TITLE_CHARS = 300
 _FILE_NAME = re.compile(  # what programs put there when nobody gave a title
@@ -44,9 +47,10 @@ _FILE_NAME = re.compile(  # what programs put there when nobody gave a title
 def read_pdf(payload: bytes) -> Text:
     """The text of a PDF file; its title, language and licence as it says them of itself.
 
-    ``remark`` names pages that are scanned or damaged. Raises Unreadable: ``encrypted`` (a password
-    is needed), ``scanned: N pages without text``, ``damaged: ...``, ``no text``, ``no characters
-    for its glyphs``, or what is larger than the bounds of this module.
+    ``remark`` names pages that are scanned or damaged, and says where the file is cut. Raises
+    Unreadable: ``encrypted`` (a password is needed), ``scanned: N pages without text``, ``damaged:
+    ...``, ``no text``, ``no characters for its glyphs``, or what is larger than the bounds of this
+    module.
     """
     import pypdfium2
 
@@ -93,6 +97,8 @@ def read_pdf(payload: bytes) -> Text:
         for what, pages in (("scanned", scanned), ("damaged", damaged))
         if pages
     ]
+    if _END not in payload[-_END_WITHIN:]:
+        remarks.append("the end of the file is missing")
     return Text(
         text=text,
         title=title,

@@ -398,6 +398,9 @@ def test_a_file_cut_anywhere_is_read_as_far_as_it_goes_or_says_why_not():
             assert str(error).startswith(("damaged: ", "no text"))
         else:
             assert set(text.text.split()) <= set(words.split())
+            assert text.remark == "the end of the file is missing"
+    text = read_pdf(whole.removesuffix(b"%%EOF\n"))
+    assert (len(text.page_starts), text.remark) == (2, "the end of the file is missing")
 
 
 def test_every_page_begins_where_its_first_character_is():
