@@ -4,6 +4,7 @@ A quoted message is a record of its own in its mailbox, and here it would stand 
 reply to it. Names and addresses of the headers are not part of the text; attachments are not read.
 """
 
+import codecs
 import re
 from email import policy
 from email.message import EmailMessage, MIMEPart
@@ -70,14 +71,14 @@ def _body(part: MIMEPart) -> tuple[str, str]:
 
 
 def _decode(data: bytes, charset: str | None) -> tuple[str, str]:
-    """``data`` in its declared charset where that fits, then UTF-8, then detection."""
+    """``data`` in its declared charset where that fits, then UTF-8, then as it looks like."""
     for name in (charset, "utf-8", detect_encoding(data)):
         try:
             if name:
-                return normalise(data.decode(name)), name.lower()
+                return normalise(data.decode(name)), codecs.lookup(name).name
         except (LookupError, UnicodeError):
             continue
-    return normalise(data.decode("latin-1")), "latin-1"
+    return normalise(data.decode("latin-1")), "iso8859-1"
 
 
 def _unflow(text: str, drop_space: bool) -> str:
