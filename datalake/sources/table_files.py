@@ -261,7 +261,7 @@ class TablesConfig(SourceConfig):
         base = self.base and self.base.rstrip("/")
         if identifier := _text(row.values, self.columns.id):
             # Files of one table share their ids, so the file has no part in it if there is a base.
-            return base or _uri(path), f"id {identifier}"
+            return base or _uri(path, whole=True), f"id {identifier}"
         if self.columns.uri or self.columns.id:
             report.skip("neither address nor id: kept under the number of its row")
         return f"{base}/{Path(path).name}" if base else _uri(path), f"row {row.number}"
@@ -295,8 +295,11 @@ def _text(values: Mapping[str, Any], column: str | None) -> str | None:
     return None if value is None else str(value)
 
 
-def _uri(path: str) -> str:
-    return path if "://" in path else Path(path).as_uri()
+def _uri(path: str, whole: bool = False) -> str:
+    """Address of the file or shard; of a data set on the hub as a ``whole`` where that is asked."""
+    if path.startswith(table_hub.SCHEME):
+        return table_hub.address(path, whole)
+    return Path(path).as_uri()
 
 
 def _load(path: Path) -> dict[str, Any]:

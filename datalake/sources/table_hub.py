@@ -45,6 +45,18 @@ def rows(piece: Piece, columns: Sequence[str]) -> Iterator[TableRow]:
     yield from _rows(piece.uri, columns, 0)
 
 
+def address(shard: str, whole: bool) -> str:
+    """The shard without its revision, so that its rows are the same documents in another one.
+
+    The data set as a ``whole`` has no shard in its address either.
+    """
+    said = _ADDRESS.fullmatch(shard)
+    if said is None:
+        return shard
+    name = f"{SCHEME}{said['name']}"
+    return name if whole else f"{name}/{said['split']}/{said['shard']}"
+
+
 def row_at(address: str, number: int, column: str) -> Mapping[str, Any]:
     """The row of the shard at ``address``. Raises FileNotFoundError where there is none."""
     for row in islice(_rows(address, (column,), number), 1):
