@@ -17,7 +17,7 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from datalake.licences import Finding
-from datalake.sources.crawl import Crawl, CrawlConfig, Scope, archive_name
+from datalake.sources.crawl import CrawlConfig, Scope, archive_name
 from datalake.sources.fetch import Limits, Response
 from datalake.sources.source import Event, Piece, Place, Refresh, SourceConfig
 from datalake.sources.warc_writer import WarcWriter
@@ -69,6 +69,8 @@ class PydocConfig(SourceConfig):
         return [Piece(name=refresh.origin, uri=f"http://{HOST}/", num_bytes=self.max_bytes)]
 
     def read(self, piece: Piece, refresh: Refresh) -> Iterator[Event]:
+        from datalake.sources.crawler import Crawl
+
         licence = Finding(self.licence, "recipe", 1.0) if self.licence else LICENCE
         log = refresh.folder("logs") / "pydoc.log"
         with (

@@ -10,7 +10,7 @@ from fastwarc.warc import ArchiveIterator, WarcRecordType
 from resiliparse.parse.html import HTMLTree
 
 from datalake.sources import pydoc_site
-from datalake.sources.crawl import Crawl
+from datalake.sources.crawler import Crawl
 from datalake.sources.report import Report
 from datalake.sources.source import Record
 from datalake.sources.warc import read_captures

@@ -12,8 +12,10 @@ from fastwarc.warc import ArchiveIterator, WarcRecordType
 from pydantic import ValidationError
 
 from datalake.config import Refusal
-from datalake.sources.crawl import Crawl, CrawlConfig, Scope, _host
+from datalake.sources.crawl import CrawlConfig, Scope
+from datalake.sources.crawler import Crawl
 from datalake.sources.fetch import Limits
+from datalake.sources.frontier import host_of
 from datalake.sources.report import Report
 from datalake.sources.source import Event, Record
 from datalake.sources.warc_writer import WarcWriter
@@ -46,7 +48,7 @@ def crawl(folder: Path, report: Report, config: CrawlConfig, **more: Any) -> lis
 @pytest.fixture(autouse=True)
 def _impatience(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tries again at once: the waits are for other people's servers."""
-    monkeypatch.setattr("datalake.sources.crawl._RETRY_SECONDS", 0.01)
+    monkeypatch.setattr("datalake.sources.crawler._RETRY_SECONDS", 0.01)
 
 
 def paths(found: Iterable[Event]) -> list[str]:
@@ -440,5 +442,5 @@ def test_a_page_whose_canonical_address_lacks_its_query_is_taken_there(
 
 
 def test_a_host_has_one_connection_whatever_the_scheme(tmp_path: Path, report: Report) -> None:
-    assert _host("http://example.com/a") == _host("https://example.com/b")
-    assert _host("http://example.com:8080/") != _host("http://example.com/")
+    assert host_of("http://example.com/a") == host_of("https://example.com/b")
+    assert host_of("http://example.com:8080/") != host_of("http://example.com/")

@@ -10,7 +10,8 @@ import pytest
 
 from datalake.config import Refusal
 from datalake.sources import listing
-from datalake.sources.crawl import Crawl, CrawlConfig, Scope
+from datalake.sources.crawl import CrawlConfig, Scope
+from datalake.sources.crawler import Crawl
 from datalake.sources.fetch import Limits
 from datalake.sources.report import Report
 from datalake.sources.warc_writer import WarcWriter

@@ -10,7 +10,8 @@ import pytest
 from fastwarc.warc import ArchiveIterator
 
 from datalake.config import Refusal
-from datalake.sources.crawl import Crawl, CrawlConfig, Scope
+from datalake.sources.crawl import CrawlConfig, Scope
+from datalake.sources.crawler import Crawl
 from datalake.sources.fetch import Limits
 from datalake.sources.report import Report
 from datalake.sources.source import Event, Gone, Record, Refresh, Unchanged

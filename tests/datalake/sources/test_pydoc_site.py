@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from datalake.sources import pydoc_site
-from datalake.sources.crawl import Crawl
+from datalake.sources.crawler import Crawl
 from datalake.sources.fetch import Client, Limits
+from datalake.sources.frontier import Frontier
 from datalake.sources.report import Report
 from datalake.sources.source import Event, Record, Refresh, Unchanged
 from datalake.sources.warc_writer import WarcWriter
@@ -104,13 +105,12 @@ def test_the_server_sees_neither_the_environment_nor_packages_nor_the_current_fo
 
 def test_test_modules_are_left_out() -> None:
     config = pydoc_site.PydocConfig(max_pages=1, max_bytes=1).crawl
-    crawl = Crawl(config, WarcWriter(Path(), "x"), Report("test", lambda line: None))
-    crawl._set_scope()
+    frontier = Frontier(config, Report("test", lambda line: None))
     inside = [
         name
         for name in ("test", "test.support", "lib2to3.pgen2", "idlelib.idle", "unittest.test.x",
                      "ctypes.test", "contest", "unittest", "doctest", "idle")
-        if crawl._inside(f"http://pydoc.localhost/{name}.html")
+        if frontier.holds(f"http://pydoc.localhost/{name}.html")
     ]  # fmt: skip
     assert inside == ["contest", "unittest", "doctest", "idle"]
 
