@@ -14,6 +14,7 @@ from datalake.sources.pdf import PdfConfig
 from datalake.sources.pydoc_site import PydocConfig
 from datalake.sources.repositories import RepositoriesConfig
 from datalake.sources.source import SourceConfig
+from datalake.sources.table_files import TablesConfig
 from datalake.sources.warc_files import WarcFilesConfig
 from datalake.sources.wikipedia import WikipediaConfig
 
@@ -27,7 +28,8 @@ Source = Annotated[
     | WikipediaConfig
     | ArxivConfig
     | PdfConfig
-    | DirectoriesConfig,
+    | DirectoriesConfig
+    | TablesConfig,
     Field(discriminator="kind"),
 ]
 RAW_TABLES = (  # in the order in which the graph shows them
