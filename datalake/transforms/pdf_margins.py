@@ -1,8 +1,8 @@
 """Running headers, footers and page numbers: what repeats at the edges of the pages.
 
 A line at the top or bottom is one of them if other pages have it at the same height, numbers
-aside, or if it holds a number that grows by one from page to page. Lines further in than one that
-stays stay too.
+aside, if it holds a number that grows by one from page to page, or if it is nothing but the number
+of its page. Lines further in than one that stays stay too.
 """
 
 import re
@@ -65,7 +65,7 @@ def _drop(pages: Sequence[list[Column]], edges: list[list[_Row]]) -> None:
     for columns, rows in zip(pages, edges, strict=True):
         dropped: set[int] = set()
         for row in rows:  # from the edge inwards
-            if not repeats(row) and not (len(pages) == 1 and _is_first_number(row)):
+            if not repeats(row) and not _is_own_number(row):
                 break
             dropped.update(id(line) for line in row.lines)
         for column in columns:
@@ -106,8 +106,8 @@ def _row(lines: list[Line], page: int) -> _Row:
     )
 
 
-def _is_first_number(row: _Row) -> bool:
-    """Whether a row is nothing but the number 1, where there is one page only."""
+def _is_own_number(row: _Row) -> bool:
+    """Whether a row is nothing but the number of its page: a title page may be the only one."""
     return row.key == "#" and ("arabic", 1) in row.offsets
 
 

@@ -103,7 +103,7 @@ def join_pages(pages: Iterable[list[Paragraph]], num_pages: int) -> tuple[str, l
                 starts[page_number] = 0
                 marks.append((len(text), page_number))
             text += _clean(line, paragraph.keeps_lines)
-        text = without_addresses(text.rstrip(HYPHEN))
+        text = without_addresses(normalise(_written(text)))
         for index, page_number in marks:
             starts[page_number] = length + min(index, len(text))
         if text.strip():
@@ -171,7 +171,7 @@ def _kept_lines(column: Column, right: float, leading: float) -> list[str | None
         elif "\t" in text:
             # A justified line with little in it has gaps like those between cells.
             full = right - line.right < line.size and line.left - column.left < 2 * line.size
-            found.append(None if alone and full else text)
+            found.append(None if alone and full else text.replace(HYPHEN, "-"))
         else:
             found.append(None)
     _set_code(lines, found)
@@ -197,7 +197,7 @@ def _set_code(lines: list[Line], texts: list[str | None]) -> None:
             for left, word in lines[n].grid:
                 column = min(round((left - base) / pitch), _MAX_COLUMN)
                 text += " " * max(column - len(text), 1 if text else 0) + word
-            texts[n] = text
+            texts[n] = text.replace(HYPHEN, "-")
 
 
 def _cells(text: str) -> str:
@@ -339,7 +339,7 @@ def _joint(text: str, line: str, words: Counter[str], keeps_lines: bool) -> tupl
     if not text:
         return "", ""
     if keeps_lines:
-        return text.rstrip(HYPHEN), "\n"
+        return text, "\n"
     if text.endswith(_HYPHENS) and (cut := _TAIL.search(text[:-1])) and line[:1].isalnum():
         whole = text[:-1]
         head = _HEAD.match(line)
@@ -350,11 +350,15 @@ def _joint(text: str, line: str, words: Counter[str], keeps_lines: bool) -> tupl
         return (whole, "") if _is_cut(cut[1].lower(), head[1].lower(), words) else (whole + "-", "")
     if text.endswith(_HYPHENS) and len(text) > 1 and text[-2].isdigit() and line[:1].isdigit():
         return text[:-1] + "-", ""
-    if text[-1] == HYPHEN:
-        text = text[:-1] + "-"
+    text = _written(text)
     if is_unspaced(text[-1]) and line and is_unspaced(line[0]):
         return text, ""
     return text, " "
+
+
+def _written(text: str) -> str:
+    """``text`` with the hyphen at its end, if any, as it was written."""
+    return text[:-1] + "-" if text.endswith(HYPHEN) else text
 
 
 def _is_cut(tail: str, head: str, words: Counter[str]) -> bool:

@@ -16,7 +16,7 @@ from datalake.transforms.pdf_layout import Column, columns
 from datalake.transforms.pdf_licence import find_licence
 from datalake.transforms.pdf_margins import drop_margins
 from datalake.transforms.pdf_paragraphs import join_pages, page_paragraphs
-from datalake.transforms.pdf_words import REPLACEMENT, Page, read_words
+from datalake.transforms.pdf_words import HYPHEN, REPLACEMENT, Page, read_words
 from datalake.transforms.text import Text, Unreadable
 
 # The longest books have some thousand pages; a log printed to PDF has any number.
@@ -184,7 +184,8 @@ def _title(document: Any, pages: list[list[Column]]) -> str:
         if line.size < 0.97 * largest:
             break
         found.append(line.text)
-    return " ".join(normalise(" ".join(found)).split())[:_TITLE_CHARS]
+    title = " ".join(found).replace(f"{HYPHEN} ", "")
+    return " ".join(normalise(title).split())[:_TITLE_CHARS]
 
 
 def _said(document: Any, key: str) -> str:

@@ -170,6 +170,13 @@ def test_roman_page_numbers_are_dropped():
     assert not set(names) & set(read_pdf(pdf(contents)).text.split())
 
 
+def test_a_number_on_one_page_alone_is_dropped_only_if_it_is_that_of_the_page():
+    title = put(200, 500, "A Book of Rivers", 20)
+    bodies = [put_lines(60, 700, wrap(prose(60, n), 90)) for n in range(2)]
+    text = read_pdf(pdf([title + put(300, 60, "1"), bodies[0], bodies[1] + put(300, 60, "1848")]))
+    assert text.text.split() == f"A Book of Rivers {prose(60)} {prose(60, 1)} 1848".split()
+
+
 def test_figures_of_a_table_that_runs_over_pages_are_not_taken_for_page_numbers():
     rng = random.Random(1)
     rows = [[str(rng.randrange(10, 99999)) for _ in range(4)] for _ in range(4 * 60)]
@@ -247,7 +254,7 @@ def test_items_of_a_list_begin_on_lines_of_their_own():
 
 
 def test_code_in_a_font_of_one_width_keeps_its_lines_and_indents():
-    code = ["def river(stone):", "    if stone:", "        return None", "    return stone"]
+    code = ["def river(stone):", "    stone = stone -", "        len(stone)", "    return stone-"]
     content = put_lines(60, 712, wrap(prose(20), 90)) + "".join(
         put(60 + 6 * (len(line) - len(line.lstrip())), 670 - 12 * n, line.lstrip(), 10, "F2")
         for n, line in enumerate(code)
