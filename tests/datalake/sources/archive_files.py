@@ -16,7 +16,8 @@ from fastwarc.stream_io import ZstdWriter
 def zstd(data: bytes) -> bytes:
     out = io.BytesIO()
     with ZstdWriter(out) as writer:
-        writer.write(data)
+        for at in range(0, len(data), 1 << 20):  # of more than 8 MiB at once it loses the rest
+            writer.write(data[at : at + (1 << 20)])
     return out.getvalue()
 
 
