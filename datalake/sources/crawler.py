@@ -357,7 +357,7 @@ class Crawl:
             self.report.damage(f"{link.url}: {problem}; what stands before it was read")
         for entry in listing.pages:
             self._frontier.add(Link(entry.url))
-            if entry.modified_at is not None:
+            if entry.modified_at is not None and entry.url in self._known:
                 self._modified[entry.url] = entry.modified_at
         for entry in listing.lists:
             nested = link.nested + listing.is_index

@@ -6,7 +6,7 @@ says which pages are wanted, whoever names them.
 
 import io
 
-from datalake.sources.listing import Listing, ListingError, Path, read_xml, unpacked
+from datalake.sources.listing import MAX_BYTES, Listing, ListingError, Path, read_xml, unpacked
 
 ROOTS = frozenset(("urlset", "sitemapindex"))
 
@@ -28,6 +28,9 @@ def read_sitemap(payload: bytes, url: str) -> Listing:
 
 def _read_lines(payload: bytes, url: str) -> Listing:
     listing = Listing()
+    if len(payload) >= MAX_BYTES:  # it was cut there, perhaps within an address
+        payload = payload[: payload.rfind(b"\n") + 1]
+        listing.problem = "cut"
     for line in io.BytesIO(payload):
         text = line.decode("utf-8-sig", "replace").strip()
         if text.lower().startswith(("http://", "https://")):  # any word would do as a relative one

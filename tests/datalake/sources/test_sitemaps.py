@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from datalake.sources import listing
+from datalake.sources import listing, sitemaps
 from datalake.sources.listing import Entry, ListingError, read_time
 from datalake.sources.sitemaps import read_sitemap
 
@@ -155,6 +155,15 @@ def test_a_small_file_that_unfolds_into_a_large_one_is_cut(monkeypatch: pytest.M
     monkeypatch.setattr(listing, "MAX_BYTES", 10_000)
     found = read_sitemap(gzip.compress(urlset(*["https://example.com/a"] * 100_000)), URL)
     assert 100 < len(found.pages) < 300 and found.problem is not None
+
+
+def test_an_address_is_never_half_of_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = b"https://example.com/one\nhttps://example.com/two\n"
+    monkeypatch.setattr(listing, "MAX_BYTES", len(text) - 3)
+    monkeypatch.setattr(sitemaps, "MAX_BYTES", len(text) - 3)
+    found = read_sitemap(gzip.compress(text), URL)
+    assert [entry.url for entry in found.pages] == ["https://example.com/one"]
+    assert found.problem == "cut"
 
 
 @pytest.mark.parametrize(
