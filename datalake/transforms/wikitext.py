@@ -26,6 +26,9 @@ _MAX_DEPTH = 40  # the parser goes no deeper: it takes what is below for plain t
 # openings in it too: measured, n of them in L characters take 0.7 n² + 0.006 n L microseconds.
 _MAX_UNCLOSED = 1000
 _MAX_REREAD = 100_000_000  # characters
+# Templates, links, items, entities and so on that are left to parse, at 20 to 100 microseconds
+# each: a few seconds, and several times what the longest articles have.
+_MAX_MARKS = 50_000
 
 _HELD, _LIST, _GONE, _SUP, _SUP_END, _HEADING = "\x01", "\x02", "\x03", "\x04", "\x05", "\x06"
 
@@ -62,6 +65,7 @@ _TABLE = re.compile(
 )
 _VARIANT = re.compile(r"-\{([^{}\n]*)\}-")
 _BRACKET = re.compile(r"\{\{|\}\}|\[\[|\]\]|\[(?=[a-zA-Z]*:?//)|\]|\n")
+_MARKS = re.compile(r"\{\{|\[|&|//|^(?:[*#:;]|={1,6}|----)|(?<=[*#:;])[*#:;]", re.MULTILINE)
 _QUOTES = re.compile(r"'{2,}")
 _MAGIC = re.compile(
     r"__(?:(?:FORCE|NO)?TOC|NO(?:EDITSECTION|NEWSECTIONLINK|GALLERY|INDEX|GLOBAL|CC|TC"
@@ -201,6 +205,8 @@ def _first_variant(match: re.Match[str]) -> str:
 
 def _check(source: str) -> None:
     """Refuse what would keep the parser busy for more than seconds."""
+    if sum(1 for _ in _MARKS.finditer(source)) > _MAX_MARKS:
+        raise Unreadable("too much markup")
     depth = {"{{": 0, "[[": 0, "[": 0}
     opening = {"}}": "{{", "]]": "[[", "]": "["}
     unclosed = 0

@@ -120,8 +120,9 @@ def _years(before: str) -> Say:
     return lambda arguments: before + "–".join(filter(None, arguments.listed[:2]))
 
 
-_MONTHS = ("January", "February", "March", "April", "May", "June", "July", "August")
-_MONTHS += ("September", "October", "November", "December")
+_MONTHS = ("January", "February", "March", "April", "May", "June") + (
+    ("July", "August", "September", "October", "November", "December")
+)
 
 
 def _date(arguments: Arguments) -> str:
