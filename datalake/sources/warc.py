@@ -137,6 +137,7 @@ class _Opened:
     cut: bool  # by the limit
     languages: str | None
     problem: str | None  # why it is not what its digests say
+    digest: str | None  # of the payload as it is here, where checking it has told
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,7 +214,8 @@ def _open(record: WarcRecord, max_bytes: int) -> _Opened:
     chunked = headers and "chunked" in (headers.get("Transfer-Encoding") or "").lower()
     stored = block[start : start + max_bytes]
     payload = dechunk(stored) if chunked else stored
-    problem = _check(record, block, start, [payload] if chunked else [], coding)
+    problem, digest = _check(record, block, start, [payload] if chunked else [], coding)
+    plain = not coding and not chunked and size <= max_bytes
     content_type = headers.get("Content-Type") if headers else None
     return _Opened(
         kind=record.record_type,
@@ -227,6 +229,7 @@ def _open(record: WarcRecord, max_bytes: int) -> _Opened:
         cut=size > max_bytes,
         languages=record.headers.get("WARC-Identified-Content-Language"),
         problem=problem,
+        digest=digest if plain else None,
     )
 
 
@@ -251,8 +254,10 @@ def _http_date(headers: HeaderMap | None) -> datetime | None:
 
 def _check(
     record: WarcRecord, block: bytes, start: int, unfolded: list[bytes], coding: str
-) -> str | None:
-    """Read the rest of ``record``; what its digests say against it, None if nothing.
+) -> tuple[str | None, str | None]:
+    """Read the rest of ``record``: what its digests say against it, None if nothing.
+
+    And the SHA-1 of the bytes after the headers, where the check has told it.
 
     The digest of a payload is not taken of the same bytes by all: with the chunks and the
     compression of the way (most crawlers), without chunks (RFC 9110's representation), decoded, or
@@ -271,18 +276,20 @@ def _check(
             if running:
                 running.update(rest)
     if record.reader.tell() < record.content_length:
-        return None  # it ends too early, which is reported as that
+        return None, None  # it ends too early, which is reported as that
     if of_block and seen_block and seen_block.digest() != of_block.value:
-        return "its block is not what WARC-Block-Digest says"
-    if not of_payload or not seen_payload or seen_payload.digest() == of_payload.value:
-        return None
+        return "its block is not what WARC-Block-Digest says", None
+    if not of_payload or not seen_payload:
+        return None, None
+    if seen_payload.digest() == of_payload.value:
+        return None, str(of_payload) if of_payload.algorithm == "sha1" else None
     if record.headers.get("WARC-Truncated"):
-        return None  # some state the digest of all of what they cut
+        return None, None  # some state the digest of all of what they cut
     if not complete and (unfolded or coding):
-        return None  # all of it would have to be decoded
+        return None, None  # all of it would have to be decoded
     if complete and _any_fits(of_payload, unfolded, block[start:], coding):
-        return None
-    return "its payload is not what WARC-Payload-Digest says"
+        return None, None
+    return "its payload is not what WARC-Payload-Digest says", None
 
 
 def _any_fits(digest: Stated, unfolded: list[bytes], stored: bytes, coding: str) -> bool:
@@ -340,13 +347,14 @@ def _capture(
     content_type = opened.content_type
     if opened.kind == WarcRecordType.conversion:
         content_type = "text/plain; charset=utf-8"  # which WET files are, and do not say
+    digest = opened.digest if payload is opened.payload else None
     modified_at = archive.version.modified_at if archive.version else None
     return Capture(
         url=url,
         status=status,
         content_type=content_type,
         payload=payload,
-        payload_digest=payload_digest(payload),
+        payload_digest=digest or payload_digest(payload),
         truncated=opened.truncated or ("length" if cut else None),
         fetched_at=opened.fetched_at or modified_at or datetime.now(UTC),
         archive=archive.uri,

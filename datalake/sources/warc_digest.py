@@ -5,7 +5,7 @@ import binascii
 import hashlib
 from dataclasses import dataclass
 
-_ALGORITHMS = frozenset(("md5", "sha1", "sha224", "sha256", "sha384", "sha512"))
+_SIZES = {"md5": 16, "sha1": 20, "sha224": 28, "sha256": 32, "sha384": 48, "sha512": 64}  # bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,6 +14,9 @@ class Stated:
 
     algorithm: str  # by the name that hashlib knows
     value: bytes
+
+    def __str__(self) -> str:
+        return f"{self.algorithm}:{base64.b32encode(self.value).decode()}"
 
     def begin(self, data: bytes | memoryview = b"") -> "hashlib._Hash":
         """A running hash of the same algorithm, fed with ``data``."""
@@ -30,11 +33,10 @@ def stated(header: str | None) -> Stated | None:
     Writers differ in case, in padding and in the spelling of ``sha-256`` (ISO 28500:2017, 5.8).
     """
     label, _, digits = (header or "").strip().partition(":")
-    algorithm = label.strip().lower().replace("-", "")
+    size = _SIZES.get(algorithm := label.lower().replace("-", "").strip())
     digits = digits.strip().rstrip("=")
-    if algorithm not in _ALGORITHMS:
+    if size is None:
         return None
-    size = hashlib.new(algorithm).digest_size
     try:
         if len(digits) == 2 * size:
             return Stated(algorithm, bytes.fromhex(digits))
