@@ -342,6 +342,34 @@ def test_ligatures_are_letters_and_the_text_is_normal():
     assert text == "fine waffle"
 
 
+def other_script(lines: list[str], first: int) -> bytes:
+    """A file in which a, b, c ... stand for the characters from ``first`` on."""
+    to_unicode = (
+        "/CIDInit /ProcSet findresource begin begincmap 1 begincodespacerange <00> <FF> "
+        f"endcodespacerange 1 beginbfrange <61> <7A> <{first:04X}> endbfrange endcmap end"
+    )
+    font = b"<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica /ToUnicode 10 0 R >>"
+    return pdf(
+        ["".join(put(60, 700 - 12 * n, line, font="L1") for n, line in enumerate(lines))],
+        page="/Resources << /Font << /L1 11 0 R >> >>",
+        objects=[stream(to_unicode.encode()), font],
+    )
+
+
+def test_hebrew_is_read_from_right_to_left_and_numbers_in_it_from_left_to_right():
+    said = ["abcd efgh 12 ijkl", "mnop qrst"]
+    drawn = [line[::-1].replace("21", "12") for line in said]
+    hebrew = re.sub("[a-z]", lambda m: chr(0x5D0 + ord(m[0]) - ord("a")), "\n".join(said))
+    assert read_pdf(other_script(drawn, 0x5D0)).text.split() == hebrew.split()
+
+
+def test_lines_of_a_script_without_spaces_are_joined_without_one():
+    lines = ["abcdefghijklmnopqrst", "tsrqponmlkjihgfedcba", "abc"]
+    chinese = [re.sub("[a-z]", lambda m: chr(0x4E00 + ord(m[0])), line) for line in lines]
+    file = other_script(lines, 0x4E00 + ord("a"))
+    assert read_pdf(file).text == "".join(chinese)
+
+
 def test_glyphs_without_characters_are_unreadable():
     to_unicode = (
         b"/CIDInit /ProcSet findresource begin begincmap 1 begincodespacerange <00> <FF> "
