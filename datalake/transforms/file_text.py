@@ -5,6 +5,7 @@ import re
 from datalake.transforms import file_types
 from datalake.transforms.code_text import DecodingError, decode_source
 from datalake.transforms.file_types import HEAD_BYTES, media_type
+from datalake.transforms.html_text import Extractor, read_page
 from datalake.transforms.text import Text, Unreadable
 
 # Readers are imported where they are used: a worker that meets no slides needs no library for them.
@@ -24,10 +25,12 @@ _HEADINGS = {
 }
 
 
-def read_file(payload: bytes, path: str, content_type: str | None) -> Text:
+def read_file(
+    payload: bytes, path: str, content_type: str | None, extractor: Extractor = "blocks"
+) -> Text:
     """The text of the file ``path``, by its type: declared, else as name and bytes say.
 
-    A file without a title of its own has none. Raises Unreadable.
+    ``extractor`` is that of pages. A file without a title of its own has none. Raises Unreadable.
     """
     kind = (content_type or "").partition(";")[0].strip().lower()
     if kind not in file_types.KNOWN:
@@ -38,9 +41,7 @@ def read_file(payload: bytes, path: str, content_type: str | None) -> Text:
         return read_office(payload, kind)
     match kind:
         case file_types.HTML:
-            from datalake.transforms.html_text import read_page
-
-            return read_page(payload, content_type)
+            return read_page(payload, content_type, extractor)
         case file_types.NOTEBOOK:
             from datalake.transforms.notebook_text import read_notebook
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from datalake.transforms import language
 from datalake.transforms.code_text import decode_source
+from datalake.transforms.file_types import NOTEBOOK
 from datalake.transforms.html_text import Extractor, read_page
 from datalake.transforms.normalise import normalise
 from datalake.transforms.text import Text
@@ -63,7 +64,8 @@ def _pdf(record: Record, extractor: Extractor) -> Text:
 def _directories(record: Record, extractor: Extractor) -> Text:
     from datalake.transforms.file_text import read_file
 
-    return _prose(read_file(record["payload"], record["path"], record["content_type"]))
+    text = read_file(record["payload"], record["path"], record["content_type"], extractor)
+    return text if record["content_type"] == NOTEBOOK and text.language else _prose(text)
 
 
 def _tables(record: Record, extractor: Extractor) -> Text:

@@ -13,6 +13,7 @@ from datalake.transforms.normalise import normalise, without_addresses
 from datalake.transforms.text import Text, Unreadable
 
 _MAX_OUTPUT = 1000  # characters of one result: a screen of 80 x 12; a longer one is left out
+_NAMES = {"c++": "cpp", "c#": "csharp", "f#": "fsharp"}  # of kernels: as files are called here
 _PICTURE = re.compile(r"!\[([^\]]{0,1000})\]\(\s*data:[^)]*\)|<img\b[^>]*\bsrc=[\"']?data:[^>]*>")
 _FENCE = re.compile(r"^\s*(`{3,})", re.MULTILINE)
 _HEADING = re.compile(r"^#{1,6}[ \t]+(.+?)[ \t#]*$", re.MULTILINE)
@@ -22,7 +23,8 @@ _ESCAPE = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")  # colours of a terminal
 def read_notebook(payload: bytes) -> Text:
     """Markdown cells, code cells and their short results of text, in order.
 
-    Of a notebook that is mostly code, the language is the kernel's. Raises Unreadable.
+    Of a notebook that is mostly code, the language is the kernel's; of prose it is not said.
+    Raises Unreadable.
     """
     try:
         notebook = json.loads(payload)
@@ -59,7 +61,7 @@ def read_notebook(payload: bytes) -> Text:
     return Text(
         text=without_addresses(normalise("\n\n".join(blocks))).strip() + "\n",
         title=" ".join(normalise(title).split()),
-        language=language.lower() if language and code > prose else None,
+        language=_NAMES.get(language.lower(), language.lower()) or None if code > prose else None,
     )
 
 
