@@ -52,6 +52,20 @@ _HEADING = re.compile(
 )
 _MAX_EVIDENCE = 300  # characters
 _HEAD_BYTES = 4096  # where a notice stands
+_COMMENTS = ("#", "//", ";", "--", "%", "'", "!", "..", "dnl ", "REM ", "rem ", "<?", "@echo", "*")
+_BLOCKS = {
+    "/*": "*/",
+    "<!--": "-->",
+    '"""': '"""',
+    "'''": "'''",
+    'r"""': '"""',
+    "(*": "*)",
+    "{-": "-}",
+    "#|": "|#",
+    "=begin": "=end",
+    "--[[": "]]",
+    "{#": "#}",
+}
 # Names of licences in a sentence; the longer ones first.
 _NAMED = (
     (r"\bapache(?: software)?(?: licen[cs]e)?,?(?: version| v)?[ -]?2(?:\.0)?\b", "Apache-2.0"),
@@ -153,8 +167,26 @@ def of_file(payload: bytes) -> Finding | None:
     head = payload[:_HEAD_BYTES]
     if b"icense" not in head and b"ICENSE" not in head:
         return None
-    licence = both(notice_in(head.decode("utf-8", "replace")))
+    licence = both(notice_in(_top_comment(head.decode("utf-8", "replace"))))
     return Finding(licence, "notice in the file", 0.9) if licence else None
+
+
+def _top_comment(head: str) -> str:
+    """Comments and docstrings before the first line of code: a notice in a string is none."""
+    found: list[str] = []
+    end: str | None = None  # of the block that we are in
+    for line in head.splitlines():
+        text = line.strip()
+        if end is None:
+            begin = next((b for b in _BLOCKS if text.startswith(b)), None)
+            if begin is not None:
+                end, text = _BLOCKS[begin], text[len(begin) :]
+            elif text and not text.startswith(_COMMENTS):
+                break
+        found.append(text)
+        if end is not None and end in text:
+            end = None
+    return "\n".join(found)
 
 
 def is_own(evidence: str | None) -> bool:

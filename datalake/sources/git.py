@@ -12,9 +12,11 @@ import re
 import select
 import shutil
 import subprocess
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -23,6 +25,7 @@ from datalake.config import Refusal
 
 _COMMIT = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")  # SHA-1 or SHA-256
 _CHUNK = 1 << 16
+_AHEAD = 64  # objects asked for before the first is read: 41 bytes each, far below a pipe's 64 KiB
 _LOCAL_SECONDS = 120.0  # without an answer from a local repository: a dead disk, or a trap
 _SETTINGS = {
     "core.hooksPath": "/dev/null",
@@ -43,9 +46,13 @@ class GitError(OSError):
     """A repository that cannot be had or read: worth another try, unlike a wrong setting."""
 
 
+class _EndedError(GitError):
+    """Git ended before it had answered."""
+
+
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One path of a commit. Blobs have a size, unless they were left out when fetching."""
+    """One path of a commit. A blob without a size is not there, such as one not fetched."""
 
     path: bytes
     mode: str  # 100644, 100755, 120000 a symbolic link, 160000 a submodule
@@ -100,8 +107,8 @@ class Blobs:
     """Reads the contents of objects, one after the other, from one process of git."""
 
     def __init__(self, repository: Path) -> None:
-        self._process = _start(repository, "cat-file", "--batch")
-        self._pipe = _Pipe(self._process, _LOCAL_SECONDS)
+        self._repository = repository
+        self._begin()
 
     def __enter__(self) -> Self:
         return self
@@ -112,22 +119,62 @@ class Blobs:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._process.kill()
-        self._process.__exit__(kind, error, trace)
+        self._end()
+
+    def each(self, object_ids: Iterable[str]) -> Iterator[bytes | None]:
+        """Content of each blob in turn, None of one that is missing, damaged or no blob.
+
+        Git works on the next ones meanwhile. Raises GitError where it gives no answer.
+        """
+        coming = iter(object_ids)
+        asked: deque[str] = deque()
+        while True:
+            for object_id in islice(coming, _AHEAD - len(asked)):
+                asked.append(check_commit(object_id))
+                self._ask(object_id)
+            if not asked:
+                return
+            try:
+                content = self._answer()
+            except _EndedError:  # at a damaged object git gives up
+                content = None
+                self._end()
+                self._begin()
+                for object_id in islice(asked, 1, None):
+                    self._ask(object_id)
+            asked.popleft()
+            yield content
 
     def read(self, object_id: str) -> bytes:
         """Content of the blob ``object_id``. Raises GitError where it is missing or damaged."""
-        check_commit(object_id)
+        content = next(self.each([object_id]))
+        if content is None:
+            raise GitError(f"{object_id} must be a blob that is there and whole, got none")
+        return content
+
+    def _begin(self) -> None:
+        self._process = _start(self._repository, "cat-file", "--batch")
+        assert self._process.stderr is not None
+        self._process.stderr.close()
+        self._pipe = _Pipe(self._process, _LOCAL_SECONDS)
+
+    def _end(self) -> None:
+        self._process.kill()
+        self._process.__exit__(None, None, None)
+
+    def _ask(self, object_id: str) -> None:
         assert self._process.stdin is not None
-        try:
-            self._process.stdin.write(f"{object_id}\n".encode())
-            self._process.stdin.flush()
-        except BrokenPipeError:
-            raise GitError(f"git ended before {object_id}") from None
-        head = self._pipe.until(b"\n").decode().split()
-        if len(head) != 3 or head[1] != "blob":
-            raise GitError(f"{object_id} must be a blob, got {' '.join(head[1:]) or 'nothing'}")
-        return self._pipe.exactly(int(head[2]) + 1)[:-1]
+        with suppress(BrokenPipeError):  # the answer will say so
+            os.write(self._process.stdin.fileno(), f"{object_id}\n".encode())
+
+    def _answer(self) -> bytes | None:
+        head = self._pipe.until(b"\n").decode("utf-8", "replace").split()
+        if not head:
+            raise _EndedError("git ended between two objects")
+        if len(head) != 3:
+            return None  # missing
+        content = self._pipe.exactly(int(head[2]) + 1)[:-1]
+        return content if head[1] == "blob" else None
 
 
 def read_path(repository: Path, commit: str, path: str) -> bytes:
@@ -344,7 +391,7 @@ class _Pipe:
     def exactly(self, num_bytes: int) -> bytes:
         while len(self._held) < num_bytes:
             if not self._more():
-                raise GitError("git ended in the middle of an object")
+                raise _EndedError("git ended in the middle of an object")
         return self._take(num_bytes)
 
     def _take(self, num_bytes: int) -> bytes:

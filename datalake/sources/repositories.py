@@ -83,12 +83,14 @@ class RepositoriesConfig(CodeConfig):
         if is_remote(repository.url):
             folder = refresh.folder("repositories") / folder_name(piece.uri)
             commit = self._fetch(repository, folder)
+            reading = self._reading(piece, refresh, commit)
+            yield from of_commit(reading, folder, commit, is_fetched=True)
         elif git.is_repository(folder):
             commit = git.resolve(git.objects_of(folder), repository.revision)
+            reading = self._reading(piece, refresh, commit)
+            yield from of_commit(reading, folder, commit, is_fetched=False)
         else:
             yield from of_archive(self._reading(piece, refresh, repository.revision), folder)
-            return
-        yield from of_commit(self._reading(piece, refresh, commit), folder, commit)
 
     @classmethod
     def read_again(cls, place: Place) -> bytes:

@@ -123,6 +123,12 @@ class Reading:
         around = self._around(path)
         return is_own(held.evidence) or held.licence == (around and around.licence)
 
+    def lost(self, path: str) -> Iterator[Event]:
+        """Count a file whose content is missing or damaged; it stays as it was held."""
+        self.report.fail("object missing or damaged", self.uri(path))
+        if self.uri(path) in self._held:
+            yield Unchanged(self.uri(path))
+
     def record(self, path: str, payload: bytes, blob_id: str, place: Place) -> Record | None:
         """The record of a file, None where it is no source code; counts it either way."""
         if (reason := self._is_no_code(path, payload)) is not None:
@@ -177,24 +183,35 @@ class Reading:
         }
 
 
-def of_commit(reading: Reading, folder: Path, commit: str) -> Iterator[Event]:
-    """Events of the files of ``commit`` of the repository in ``folder``. Raises GitError."""
+def of_commit(reading: Reading, folder: Path, commit: str, *, is_fetched: bool) -> Iterator[Event]:
+    """Events of the files of ``commit`` of the repository in ``folder``. Raises GitError.
+
+    ``is_fetched`` says that it is a clone of ours, which lacks what is too large.
+    """
     repository = git.objects_of(folder)
     entries = _entries(reading, repository, commit)
     with git.Blobs(repository) as blobs:
         reading.learn(_context(reading.report, entries, blobs))
+        wanted = []
         for path, entry in entries.items():
             if not reading.wants(path, entry.num_bytes):
                 continue
-            if reading.is_unchanged(path, entry.object_id):
+            if entry.num_bytes is None and is_fetched:  # left out for that
+                reading.report.skip("larger than max_file_bytes")
+            elif entry.num_bytes is None:
+                yield from reading.lost(path)
+            elif reading.is_unchanged(path, entry.object_id):
                 yield Unchanged(reading.uri(path))
+            else:
+                wanted.append((path, entry))
+        contents = blobs.each(entry.object_id for _, entry in wanted)
+        for (path, entry), payload in zip(wanted, contents, strict=True):
+            if payload is None:
+                yield from reading.lost(path)
                 continue
             place = Place(
-                archive=str(folder.absolute()),
-                member=f"{commit}:{path}",
-                length=entry.num_bytes or 0,
+                archive=str(folder.absolute()), member=f"{commit}:{path}", length=len(payload)
             )
-            payload = blobs.read(entry.object_id)
             if (record := reading.record(path, payload, entry.object_id, place)) is not None:
                 yield record
 
@@ -219,8 +236,6 @@ def _entries(reading: Reading, repository: Path, commit: str) -> dict[str, git.E
             report.skip("unsafe path")
         elif path in found:
             report.skip("path twice in a commit")
-        elif entry.num_bytes is None:  # left out when fetching
-            report.skip("larger than max_file_bytes")
         else:
             found[path] = entry
     return found
@@ -230,17 +245,17 @@ def _context(
     report: Report, entries: dict[str, git.Entry], blobs: git.Blobs
 ) -> list[tuple[str, bytes]]:
     """Payloads of the files that speak of others."""
-    found, num_bytes = [], 0
+    speaking, num_bytes = [], 0
     for path, entry in entries.items():
-        size = entry.num_bytes or 0
-        if not _speaks(path) or size > MAX_BYTES:
+        if not _speaks(path) or entry.num_bytes is None or entry.num_bytes > MAX_BYTES:
             continue
-        num_bytes += size
+        num_bytes += entry.num_bytes
         if num_bytes > _MAX_CONTEXT:
             report.damage(f"{path} and licence files after it are not read: over 64 MiB")
             break
-        found.append((path, blobs.read(entry.object_id)))
-    return found
+        speaking.append(path)
+    contents = blobs.each(entries[path].object_id for path in speaking)
+    return [(p, c) for p, c in zip(speaking, contents, strict=True) if c is not None]
 
 
 def of_archive(reading: Reading, path: Path) -> Iterator[Event]:

@@ -175,6 +175,25 @@ def test_a_file_speaks_for_itself_before_anything_else() -> None:
     assert not is_own("LICENSE is MIT") and not is_own(None)
 
 
+@pytest.mark.parametrize(
+    ("begin", "line", "end"),
+    [
+        ("#!/bin/sh\n", "# ", ""), ("/*\n", " * ", " */\n"), ("// x\n", "// ", ""),
+        ('"""Words.\n', "", '"""\n'), ("<!--\n", "  ", "-->\n"), ("(*\n", "", "*)\n"),
+        ("<?php\n/**\n", " * ", " */\n"), ("% tex\n", "% ", ""), ("-- sql\n", "-- ", ""),
+        ("#include <a.h>\n\n/* one line */\n", "// ", ""),
+    ],
+)  # fmt: skip
+def test_a_notice_counts_in_the_comments_at_the_top_alone(begin: str, line: str, end: str) -> None:
+    notice = (
+        f'{line}Licensed under the Apache License, Version 2.0 (the\n{line}"License"); you may\n'
+    )
+    code = "x = f(1);\n"
+    found = of_file((begin + notice + end + code).encode())
+    assert found == Finding("Apache-2.0", "notice in the file", 0.9)
+    assert of_file((code + begin + notice + end).encode()) is None
+
+
 def test_reuse_says_it_per_file_and_per_pattern() -> None:
     files = {
         "LICENSE": MIT,

@@ -48,6 +48,23 @@ def test_a_commit_lists_its_paths_and_gives_their_contents(repository: Repositor
         assert blobs.read(entries["a.py"].object_id) == b"x = 1\n"  # again, in any order
 
 
+def test_a_missing_or_damaged_object_costs_itself_alone(repository: Repository) -> None:
+    commit = repository.commit({f"{n:03}.py": f"x = {n}\n" for n in range(200)})
+    folder = git.objects_of(repository.folder)
+    object_ids = [entry.object_id for entry in git.tree(folder, commit)]
+    for number, damage in ((3, None), (50, b"damaged"), (51, b""), (199, b"damaged")):
+        loose = folder / "objects" / object_ids[number][:2] / object_ids[number][2:]
+        loose.unlink()
+        if damage is not None:
+            loose.write_bytes(damage)
+    with git.Blobs(folder) as blobs:
+        contents = list(blobs.each(object_ids))
+        assert blobs.read(object_ids[0]) == b"x = 0\n"  # it goes on
+        assert list(blobs.each([commit])) == [None]  # no blob
+    expected = {n: f"x = {n}\n".encode() for n in range(200) if n not in (3, 50, 51, 199)}
+    assert {n: content for n, content in enumerate(contents) if content is not None} == expected
+
+
 def test_a_fetch_keeps_every_commit_and_leaves_large_files_out(
     repository: Repository, tmp_path: Path
 ) -> None:

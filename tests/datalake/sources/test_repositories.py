@@ -3,6 +3,7 @@
 import io
 import tarfile
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -162,6 +163,26 @@ def test_a_second_refresh_reads_only_what_changed(
     assert (
         RepositoriesConfig.read_again(before["src/main.py"].place) == FILES["src/main.py"].encode()
     )  # type: ignore[union-attr]
+
+
+def test_a_lost_object_is_counted_and_its_record_stays_as_it_was(
+    project: Repository, snapshots: Snapshots
+) -> None:
+    before = snapshots.read(config(project.folder))["src/main.py"]
+    project.commit({"src/main.py": "changed\n", "src/new.py": "new\n"})
+    for path in ("src/new.py", "src/main.py"):
+        blob_id = project.git("rev-parse", f"HEAD:{path}")
+        loose = project.folder / ".git/objects" / blob_id[:2] / blob_id[2:]
+        loose.unlink()
+    assert snapshots.read(config(project.folder)) == {}
+    assert snapshots.report.failed == {"object missing or damaged": 2}
+    assert snapshots.held[before.uri] == before
+    # Damaged rather than missing: its size is not known either.
+    loose.parent.mkdir(exist_ok=True)
+    loose.write_bytes(zlib.compress(b"blob 8\0chang")[:-2])
+    assert snapshots.read(config(project.folder)) == {}
+    assert snapshots.report.failed == {"object missing or damaged": 2}
+    assert snapshots.held[before.uri] == before
 
 
 def test_a_changed_licence_or_attribute_reads_what_it_speaks_of_again(
