@@ -105,9 +105,8 @@ def _turned_words(
         style = styles.get(address := bytes(drawn))
         if style is None:
             style = styles[address] = _style(pdfium, textpage, first, drawn)
-        if style.quarter is None or not pdfium.FPDFText_GetCharOrigin(textpage, first, x0, y0):
+        if style.quarter is None:
             continue
-        origin = x0.value, y0.value
         pdfium.FPDFText_GetCharBox(textpage, first, x0, x1, y0, y1)
         left, right, bottom, top = x0.value, x1.value, y0.value, y1.value
         if last > first:
@@ -121,16 +120,18 @@ def _turned_words(
         if _DOUBLED.fullmatch(letters) and _is_drawn_twice(pdfium, textpage, first, style.size):
             letters = letters[::2]
         begin, stop = _turn(left, bottom, style.quarter)[0], _turn(right, top, style.quarter)[0]
-        start, baseline = _turn(*origin, style.quarter)
+        start = min(begin, stop)
+        if style.mono:  # code stands in a grid of pens, and ink does not fill a cell of it
+            pdfium.FPDFText_GetCharOrigin(textpage, first, x0, y0)
+            start = _turn(x0.value, y0.value, style.quarter)[0]
         found.append(
             (
                 style.quarter,
                 Word(
                     _characters(letters),
-                    # Code stands in a grid of pens; the ink of a letter does not fill its cell.
-                    start if style.mono else min(begin, stop),
+                    start,
                     max(begin, stop),
-                    baseline,
+                    style.baseline,
                     style.size,
                     spaced,
                     style.mono,
@@ -180,6 +181,7 @@ class _Style:
 
     size: float
     quarter: int | None  # turns counter-clockwise; None for what is not read
+    baseline: float  # in axes turned so
     mono: bool
 
 
@@ -190,14 +192,16 @@ def _style(pdfium: Any, textpage: Any, index: int, drawn: Any) -> _Style:
     turns = math.atan2(matrix.b, matrix.a) / (math.pi / 2)
     quarter = round(turns) % 4
     if abs(turns - round(turns)) > _ASKEW or not 0 < size < _MAX_SIZE:
-        return _Style(size, None, False)
+        return _Style(size, None, 0.0, False)
+    x, y = ctypes.c_double(), ctypes.c_double()
+    pdfium.FPDFText_GetCharOrigin(textpage, index, x, y)
     mono = False
     if drawn and (font := pdfium.FPDFTextObj_GetFont(drawn)):
         name = ctypes.create_string_buffer(128)
         pdfium.FPDFFont_GetBaseFontName(font, name, len(name))
         named = _FIXED_NAMES.search(name.value.decode("latin-1"))
         mono = bool(named or pdfium.FPDFFont_GetFlags(font) & _FIXED_PITCH)
-    return _Style(size, quarter, mono)
+    return _Style(size, quarter, _turn(x.value, y.value, quarter)[1], mono)
 
 
 def _text(pdfium: Any, textpage: Any) -> str:
