@@ -26,7 +26,7 @@ _MAX_DEPTH = 40  # the parser goes no deeper: it takes what is below for plain t
 # openings in it too: measured, n of them in L characters take 0.7 n² + 0.006 n L microseconds.
 _MAX_UNCLOSED = 1000
 _MAX_REREAD = 100_000_000  # characters
-# Templates, links, items, entities and so on that are left to parse, at 20 to 100 microseconds
+# Templates, links, items, entities and so on that are left to parse, at 20 to 120 microseconds
 # each: a few seconds, and several times what the longest articles have.
 _MAX_MARKS = 50_000
 
