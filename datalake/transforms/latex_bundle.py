@@ -29,13 +29,20 @@ _MAX_SOURCE_BYTES = 32 << 20  # of all files that are kept
 
 _PREAMBLE_BYTES = 64 << 10
 
-_SOURCE = re.compile(r"\.(?:tex|ltx|latex|sty|def|inc|txt|sec|tikz)$|(?:^|/)[^.]+$", re.IGNORECASE)
+_SOURCE = re.compile(
+    r"\.(?:tex|ltx|latex|sty|def|bbl|inc|txt|sec|tikz)$|(?:^|/)[^.]+$", re.IGNORECASE
+)
 _HINTS = ("00README.XXX", "00README", "00README.json", "00README.yaml")
 _CLASS = re.compile(r"^[^%\n]*?\\document(?:class|style)\b", re.MULTILINE)
 _STANDALONE = re.compile(r"^[^%\n]*?\\documentclass[^%\n{]*\{standalone\}", re.MULTILINE)
 _BEGIN = re.compile(r"^[^%\n]*?\\begin\s*\{document\}", re.MULTILINE)
 _INCLUDED = re.compile(
     r"\\(?:input|include|subfile|subfileinclude)(?![A-Za-z])\s{0,9}\{?([^\s{}%\\]{1,200})"
+)
+# \bibitem[{Smith et~al.(2010)Smith, Jones, and Lee}]{smith2010}
+_REFERENCE = re.compile(
+    r"\\bibitem\s{0,9}\[\{?(?P<authors>[^()\[\]]{1,200})\((?P<year>\d{4}[a-z]?)\)[^\[\]]{0,5000}\]"
+    r"(?:\s|%\s){0,9}\{(?P<key>[^{}]{1,200})\}"
 )
 _COMMENT = re.compile(r"(?<!\\)%[^\n]*")
 _INPUTENC = re.compile(rb"\\usepackage\s*\[\s*([\w-]{1,20})\s*\]\s*\{inputenc\}")
@@ -56,6 +63,8 @@ class LatexSource:
     files: Mapping[str, str]
     main: str
     encoding: str  # of the main file, by Python's name
+    # Authors and year of the references by key, as LaTeX, where a bibliography of natbib's says.
+    references: Mapping[str, tuple[str, str]]
 
     def find(self, name: str) -> tuple[str, str] | None:
         r"""Path and text of the file that ``\input{name}`` reads, None where it is not here."""
@@ -73,7 +82,7 @@ def open_bundle(bundle: bytes) -> LatexSource:
     decoded = {path: _decode(data, hint) for path, data in raw.items() if path not in _HINTS}
     files = {path: text for path, (text, _) in decoded.items()}
     main = _main_file(files, _hints(raw))
-    return LatexSource(files, main, decoded[main][1])
+    return LatexSource(files, main, decoded[main][1], _references(files))
 
 
 def _unpack(bundle: bytes) -> dict[str, bytes]:
@@ -150,6 +159,15 @@ def _hints(raw: Mapping[str, bytes]) -> dict[str, str]:
                 case [path, usage]:
                     found[path] = usage.removesuffix("file")
     return found
+
+
+def _references(files: Mapping[str, str]) -> dict[str, tuple[str, str]]:
+    found = (match for text in files.values() for match in _REFERENCE.finditer(text))
+    return {
+        match["key"].strip(): (match["authors"].strip(), match["year"])
+        for match in found
+        if match["authors"].count("{") == match["authors"].count("}")
+    }
 
 
 def _main_file(files: Mapping[str, str], hints: Mapping[str, str]) -> str:

@@ -83,10 +83,14 @@ PARTLY_KEPT = {
 }  # fmt: skip
 
 CITATIONS = _words(
-    "cite citep citet citealt citealp citeauthor citeyear citeyearpar citenum Cite Citet Citep "
-    "citeA parencite textcite autocite footcite footcitet fullcite onlinecite citen supercite "
+    "cite citep citet citealt citealp citeauthor Citeauthor citeyear citeyearpar citenum Cite "
+    "Citet Citep citeA parencite textcite Textcite autocite footcite footcitet fullcite "
+    "onlinecite citen supercite "
     "ref eqref pageref autoref cref Cref nameref vref subref labelcref fref sref Ref"
 )
+
+# Those that are read as part of the sentence: "Smith et al. (2010) show".
+TEXTUAL_CITATIONS = _words("citet Citet citealt textcite Textcite citeauthor Citeauthor citeyear")
 
 HEADINGS = _words(
     "part chapter section subsection subsubsection frametitle framesubtitle addchap addsec "

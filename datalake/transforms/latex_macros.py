@@ -7,7 +7,7 @@ costs is counted, so that neither deep nesting nor a macro bomb takes more than 
 """
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from datalake.transforms.text import Unreadable
@@ -136,6 +136,11 @@ class Stream:
         if len(self.frames) >= _MAX_FRAMES:
             raise Unreadable("macros nested too deep")
         self.frames.append(iter(some))
+
+    def insert(self, some: Sequence[str]) -> None:
+        """Read ``some`` first, which the source has not here, so that it counts as expansion."""
+        self._charge(1 + len(some) + sum(map(len, some)))
+        self.push(some)
 
     def push_text(self, text: str) -> None:
         """Read the rest of a run of plain text first."""
@@ -293,8 +298,7 @@ class Stream:
                 body += arguments[int(token[1:]) - 1]
                 if len(body) > _MAX_EXPANSION:
                     break
-        self._charge(1 + len(body) + sum(map(len, body)))
-        self.push(body)
+        self.insert(body)
         return True
 
     def define(self, command: str) -> bool:

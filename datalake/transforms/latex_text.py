@@ -4,7 +4,8 @@ Kept are title, abstract, headings, paragraphs, lists, footnotes, captions, list
 tables outside of floats; theorems keep their name. Macros of the author's are expanded, in formulas
 too, so that the same thing is written the same way in all papers. Left out are preamble, authors,
 figures and tables, bibliography and comments. Citations and references are left out with the
-brackets that hold nothing else, since their numbers are not in the source. Quotes become plain
+brackets that hold nothing else, since their numbers are not in the source; where a citation is part
+of its sentence, and the bibliography says authors and year, those are written. Quotes become plain
 ones, dashes Unicode, accents letters.
 
 The reader walks over the tokens once, with a stack of groups and one of places to write to.
@@ -17,7 +18,7 @@ from dataclasses import dataclass
 
 from datalake.transforms import latex_commands as commands
 from datalake.transforms.latex_bundle import LatexSource, clean, open_bundle
-from datalake.transforms.latex_macros import BLOCK, RAW, Stream, name_of
+from datalake.transforms.latex_macros import BLOCK, RAW, Stream, name_of, tokens
 from datalake.transforms.normalise import normalise
 from datalake.transforms.text import Text, Unreadable
 
@@ -102,7 +103,7 @@ class _Reader:
         self._groups: list[Callable[[], None] | None] = []
         self._environments: list[_Environment] = []
         self._open: Counter[str] = Counter()
-        self._theorems = dict(commands.NAMED)
+        self._theorems = {name: [printed] for name, printed in commands.NAMED.items()}
         self._notes: list[str] = []  # footnotes of the paragraph
         self._held: list[str] = []  # formulas and listings
         self._formula: list[str] = []
@@ -205,7 +206,7 @@ class _Reader:
         elif (handle := self._commands.get(name)) is not None:
             handle()
         elif name in commands.CITATIONS:
-            self._cite()
+            self._cite(name)
         elif name in commands.HEADINGS:
             self._heading()
         elif (number := _DROPPED.get(name)) is not None:
@@ -245,9 +246,19 @@ class _Reader:
             if number > 1:
                 self._stream.optional()
 
-    def _cite(self) -> None:
-        self._drop(1)
-        self._write(_CITED)
+    def _cite(self, command: str) -> None:
+        self._stream.star()
+        while self._stream.optional() is not None:
+            pass
+        keys = "".join(self._stream.argument()).split(",")
+        known = [self._source.references.get(key.strip()) for key in keys]
+        if command not in commands.TEXTUAL_CITATIONS or None in known:
+            self._write(_CITED)
+            return
+        form = {"citeauthor": "{0}", "Citeauthor": "{0}", "citeyear": "{1}", "citealt": "{0} {1}"}
+        spelled = form.get(command, "{0} ({1})")
+        found = " and ".join(spelled.format(*one) for one in known if one)
+        self._stream.insert(list(tokens(found)))
 
     def _options_at_once(self) -> None:
         """Leave out brackets right after a command of which nothing else is known."""
@@ -406,7 +417,7 @@ class _Reader:
         self._stream.star()
         name = "".join(self._stream.argument()).strip()
         self._stream.optional()
-        printed = "".join(t for t in self._stream.argument() if t[0] not in "\\{}$").strip()
+        printed = self._stream.argument()
         self._stream.optional()
         if name and printed:
             self._theorems[name] = printed
@@ -415,7 +426,8 @@ class _Reader:
         options = "".join(self._stream.optional() or ())
         said = re.search(r"(?:name|title)\s*=\s*\{?([^,{}]+)", options)
         for name in "".join(self._stream.argument()).split(","):
-            self._theorems[name.strip()] = said[1].strip() if said else name.strip().capitalize()
+            printed = said[1].strip() if said else name.strip().capitalize()
+            self._theorems[name.strip()] = list(tokens(printed))
 
     # Environments --------------------------------------------------------------------------------
 
@@ -454,11 +466,9 @@ class _Reader:
         if name in commands.FLOATS:
             self._push_sink(_Discarded())
         elif name in self._theorems:
-            self._write(f"\n\n{self._theorems[name]}")
-            if options:
-                self._stream.push([" ", "(", *options, ")", ".", " "])
-            else:
-                self._write(". ")
+            self._write("\n\n")
+            more = [" ", "(", *options, ")"] if options else []
+            self._stream.insert([*self._theorems[name], *more, ".", " "])
         elif name == "abstract":
             self._heading_of("Abstract")
         elif name not in ("small", "sloppypar", "footnotesize"):

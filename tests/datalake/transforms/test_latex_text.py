@@ -156,6 +156,26 @@ def test_structure_becomes_lines() -> None:
     ]
 
 
+def test_a_citation_that_is_part_of_its_sentence_is_spelled_out() -> None:
+    bbl = (
+        "\\begin{thebibliography}{2}\n"
+        "\\bibitem[{Erd{\\H o}s et~al.(2010)Erd{\\H o}s, Lee}]{e10} gone\n"
+        "\\bibitem[Lee(2011a)]%\n {lee} gone\n\\end{thebibliography}"
+    )
+    body = (
+        r"\citet{e10} and \citeauthor{lee} show \citep{e10}. \citet[p.~2]{e10, lee}. See \citet{x}."
+    )
+    assert text_of(body + r" \input{main.bbl}", main_bbl=bbl) == (
+        "Erdős et al. (2010) and Lee show. Erdős et al. (2010) and Lee (2011a). See."
+    )
+
+
+def test_names_of_theorems_may_be_latex() -> None:
+    preamble = r"\newtheorem*{thm}{Th\'eor\`eme}\declaretheorem[name=Claim, numbered=no]{cl}"
+    body = r"\begin{thm}[de X] a \end{thm} \begin{cl} b \end{cl}"
+    assert text_of(body, preamble) == "Théorème (de X). a\n\nClaim. b"
+
+
 def test_files_are_followed_inside_the_bundle_and_loops_end() -> None:
     text = text_of(
         r"a \input{sec/one} \include{missing} \input ../../../etc/passwd "
