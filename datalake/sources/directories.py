@@ -89,6 +89,7 @@ class DirectoriesConfig(SourceConfig):
 
     def read(self, piece: Piece, refresh: Refresh) -> Iterator[Event]:
         """Records of the files. What cannot be read now stays as an earlier snapshot has it."""
+        before = _Before(refresh)
         for path, name in piece.detail["files"]:
             uri = self.uri(path, name)
             given: set[str] = set()
@@ -104,7 +105,8 @@ class DirectoriesConfig(SourceConfig):
             except OSError as error:
                 refresh.report.fail("unreadable", f"{path}: {error.strerror or error}")
             if _losses(refresh.report) > losses:
-                yield from _as_before(uri, given, refresh)
+                for position in before.positions(uri) - given:  # lost, which is not gone
+                    yield Unchanged(uri, position)
 
     @classmethod
     def read_again(cls, place: Place) -> bytes:
@@ -272,12 +274,22 @@ def _losses(report: Report) -> int:
     return sum(report.failed.values()) + len(report.damages)
 
 
-def _as_before(uri: str, given: set[str], refresh: Refresh) -> Iterator[Event]:
-    """Records of an earlier snapshot at ``uri`` but those ``given``: they are lost, not gone."""
-    rows: list[dict[str, Any]] = refresh.previous.rows(["uri", "position"]).to_pylist()
-    for row in rows:
-        if row["uri"] == uri and row["position"] not in given:
-            yield Unchanged(uri, row["position"])
+class _Before:
+    """Positions of the records of an earlier snapshot, read once and where there is need only."""
+
+    def __init__(self, refresh: Refresh) -> None:
+        self._refresh = refresh
+        self._found: dict[str, set[str]] | None = None
+
+    def positions(self, uri: str) -> set[str]:
+        if self._found is None:
+            self._found = {}
+            rows: list[dict[str, Any]] = self._refresh.previous.rows(
+                ["uri", "position"]
+            ).to_pylist()
+            for row in rows:
+                self._found.setdefault(row["uri"], set()).add(row["position"])
+        return self._found.get(uri, set())
 
 
 def _read_inside(path: str, member: str) -> bytes:

@@ -1,6 +1,7 @@
 import io
 import os
 import pickle
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pyarrow as pa
 import pytest
 
 from datalake.config import Refusal
+from datalake.ingestion import ingest
 from datalake.licences import Finding
 from datalake.schemas import TABLES
 from datalake.sources.directories import DirectoriesConfig
@@ -16,6 +18,7 @@ from datalake.sources.record import payload_digest
 from datalake.sources.report import Report
 from datalake.sources.source import Event, Record, Refresh, Unchanged
 from datalake.transforms.file_text import read_file
+from datalake.transforms.formats import read_text
 from tests.datalake.sources.archive_files import tarred, zipped
 
 TEXT = b"Some words.\n"
@@ -338,3 +341,32 @@ def test_an_empty_folder_is_refused_since_it_may_not_be_mounted(tmp_path):
     (tmp_path / "t").mkdir()
     with pytest.raises(Refusal, match="at least one file to read"):
         config_of(tmp_path / "t").pieces(refresh_of(tmp_path))
+
+
+def test_a_refresh_adds_what_changed_and_marks_what_is_gone(mixed, workspace):
+    def snapshot(name: str) -> list[dict]:
+        named = replace(workspace, origin={"tarn/snapshot": name})
+        version = ingest(named, "raw/directories", {"docs": config_of(mixed)}).commit.version
+        rows = workspace.lake.read("raw/directories", version).to_pylist()
+        return [row for row in rows if row["snapshot"] == name]
+
+    first = snapshot("1")
+    assert len(first) == 10
+    assert all(read_text(row, "directories", "blocks").text for row in first)
+    assert not snapshot("2")
+
+    (mixed / "a.md").write_bytes(b"# Changed\n")
+    (mixed / "sub" / "mail.eml").unlink()
+    (mixed / "sub" / "list.mbox").write_bytes(
+        b"From x@x Tue Apr  1 10:00:00 2003\n\nhi\n\n" + MAILBOX
+    )
+    (mixed / "old.tar").write_bytes(tarred({"in/old.txt": b"old\n"}))
+    last = {(row["uri"], row["position"]): row["deleted"] for row in snapshot("3")}
+    assert last == {
+        ("d:/a.md", ""): False,
+        ("d:/sub/list.mbox", payload_digest(b"\nhi\n")): False,
+        ("d:/sub/mail.eml", ""): True,
+        ("d:/old.tar", "in/inner.zip!/deep.txt"): True,
+        ("d:/old.tar", "in/inner.zip!/list.mbox!/<0@x>"): True,
+        ("d:/old.tar", "in/inner.zip!/list.mbox!/<1@x>"): True,
+    }
