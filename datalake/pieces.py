@@ -80,7 +80,8 @@ class Reader:
             match event:
                 case Record():
                     row = self._row(identity, event)
-                    if at is not None and row["payload_digest"] == state.digest_at(at):
+                    same = at is not None and row["payload_digest"] == state.digest_at(at)
+                    if same and not event.restated:
                         refresh.report.unchanged += 1
                     else:
                         yield row

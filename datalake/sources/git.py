@@ -91,6 +91,13 @@ def resolve(repository: Path, revision: str | None) -> str:
     return found.decode().strip()
 
 
+def num_bytes(repository: Path) -> int:
+    """Space that the objects of ``repository`` take on disk, of all commits. Raises GitError."""
+    listed = _ask(repository, "count-objects", "-v").decode()
+    sizes = re.findall(r"^size(?:-pack)?: (\d+)$", listed, re.MULTILINE)
+    return 1024 * sum(map(int, sizes))
+
+
 def tree(repository: Path, commit: str) -> Iterator[Entry]:
     """Every path below ``commit``, in git's order. Raises GitError."""
     check_commit(commit)

@@ -22,6 +22,8 @@ from datalake.sources.repository_address import OptOuts, address_of, bare, folde
 from datalake.sources.repository_files import CodeConfig, Reading, of_archive, of_commit
 from datalake.sources.source import Event, Piece, Place, Refresh
 
+_UNKNOWN_BYTES = 32 << 20  # assumed of a repository not fetched yet: worth a task of its own
+
 Protocol = Literal["https", "ssh", "git", "http", "file"]
 
 
@@ -124,21 +126,22 @@ class RepositoriesConfig(CodeConfig):
         )
 
     def _check(self, number: int, repository: RepositoryConfig) -> tuple[str, int]:
-        """Address of a repository and the size of its archive, 0 if it is none."""
+        """Address of a repository and about how large it is."""
         where, url = f"repositories[{number}]", repository.url
         if repository.revision is not None:
             git.check_name("revision", repository.revision)
-        address, size = address_of(url, repository.address, where), 0
+        address = address_of(url, repository.address, where)
         if is_remote(url):
             protocol = urlsplit(url).scheme.lower() if "://" in url else "ssh"
             if protocol not in self.protocols:
                 rule = f"of a protocol in {', '.join(self.protocols)}"
                 raise Refusal(f"{where}.url must be {rule}, got {url!r}")
-        elif not git.is_repository(Path(url)):
-            if not Path(url).is_file():  # else an unmounted disk would delete all its records
-                raise Refusal(f"{where}.url must be a repository or an archive, got {url!r}")
-            size = Path(url).stat().st_size
-        return address, size
+            return address, _UNKNOWN_BYTES
+        if git.is_repository(Path(url)):
+            return address, git.num_bytes(git.objects_of(Path(url)))
+        if not Path(url).is_file():  # else an unmounted disk would delete all its records
+            raise Refusal(f"{where}.url must be a repository or an archive, got {url!r}")
+        return address, Path(url).stat().st_size
 
     @cached_property
     def _opt_outs(self) -> OptOuts:

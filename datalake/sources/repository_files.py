@@ -114,7 +114,7 @@ class Reading:
             return False
         wanted = self.config.languages
         if wanted is not None and language_of(path) not in wanted:
-            return False
+            return False  # its content decides
         said = self.attributes.of(path)
         if said.get("generated", held.generated) != held.generated:
             return False
@@ -135,22 +135,28 @@ class Reading:
             self.report.skip(reason)
             return None
         flags = flags_of(path, payload, self.attributes)
+        generated = flags.generated or _any(self.config.generated, path)
+        vendored = flags.vendored or _any(self.config.vendored, path)
+        licence = of_file(payload) or self._around(path)
         self.report.keep(len(payload))
+        held = self._held.get(self.uri(path))
+        found = (licence and licence.licence, generated, vendored)
         return Record(
             uri=self.uri(path),
             payload=payload,
             place=place,
             fetched_at=self._now,
-            licence=of_file(payload) or self._around(path),
+            licence=licence,
             own={
                 "project": bare(self.address),
                 "revision": self.revision,
                 "path": path,
                 "blob_id": blob_id,
-                "generated": flags.generated or _any(self.config.generated, path),
-                "vendored": flags.vendored or _any(self.config.vendored, path),
+                "generated": generated,
+                "vendored": vendored,
                 "minified": flags.minified,
             },
+            restated=held is not None and found != (held.licence, held.generated, held.vendored),
         )
 
     def _around(self, path: str) -> Finding | None:

@@ -47,6 +47,7 @@ class Record:
     payload_digest: str | None = None  # sha1:BASE32, where there is no payload to take it from
     num_bytes: int | None = None  # of the payload, where there is none
     own: Mapping[str, Any] = field(default_factory=dict)  # the columns that its table adds
+    restated: bool = False  # its bytes may be as they were: something else about it has changed
 
 
 @dataclass(frozen=True, slots=True)

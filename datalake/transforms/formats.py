@@ -40,7 +40,7 @@ def _web(record: Record, extractor: Extractor) -> Text:
 def _code(record: Record, extractor: Extractor) -> Text:
     text, encoding = decode_source(record["payload"])
     path = record["path"]
-    return Text(text=text, title=path, encoding=encoding, language=language.of_code(path))
+    return Text(text=text, title=path, encoding=encoding, language=language.of_code(path, text))
 
 
 def _wikipedia(record: Record, extractor: Extractor) -> Text:

@@ -5,16 +5,19 @@ import tarfile
 import zipfile
 import zlib
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from datalake.config import Refusal
+from datalake.ingestion import ingest
 from datalake.licences import UNKNOWN
 from datalake.schemas import TABLES
 from datalake.sources.record import payload_digest
 from datalake.sources.repositories import RepositoriesConfig, RepositoryConfig
 from datalake.sources.repository_address import OptOuts, address_of
+from datalake.workspace import Workspace
 from tests.datalake.sources.repository import MIT, Repository, Snapshots
 
 APACHE_NOTICE = """# Licensed under the Apache License, Version 2.0 (the "License");
@@ -194,8 +197,35 @@ def test_a_changed_licence_or_attribute_reads_what_it_speaks_of_again(
     assert again.keys() == {
         "src/LICENSE", "src/main.py", "src/lib.h", "src/latin.py", "src/utf16.txt",
     }  # fmt: skip
+    assert all(record.restated for path, record in again.items() if path != "src/LICENSE")
     project.commit({".gitattributes": "src/lib.h linguist-vendored\n"})
-    assert snapshots.read(config(project.folder))["src/lib.h"].own["vendored"] is True
+    again = snapshots.read(config(project.folder))
+    assert again["src/lib.h"].own["vendored"] and again["src/lib.h"].restated
+    assert not again[".gitattributes"].restated  # its bytes say it
+
+
+def test_ingestion_holds_one_row_a_version_and_marks_what_is_gone(
+    project: Repository, workspace: Workspace
+) -> None:
+    def refresh(day: int) -> list[dict[str, object]]:
+        at = replace(workspace, origin={"tarn/snapshot": f"2026-01-0{day}"})
+        ingest(at, "raw/code", {"ours": config(project.folder)})
+        version = workspace.lake.latest("raw/code")
+        assert version is not None
+        rows = workspace.lake.read("raw/code", version).to_pylist()
+        return [row for row in rows if row["snapshot"] == f"2026-01-0{day}"]
+
+    assert {row["path"] for row in refresh(1)} == TEXTS
+    assert refresh(2) == []
+    (project.folder / "src/main.py").unlink()
+    project.commit({"src/LICENSE": "SPDX-License-Identifier: ISC\n"})
+    rows = refresh(3)
+    gone = [row["uri"] for row in rows if row["deleted"]]
+    assert gone == [f"git+{project.folder.as_uri()}#src/main.py"]
+    # The bytes of these are as they were; the licence is not.
+    assert {row["path"]: row["licence"] for row in rows if not row["deleted"]} == {
+        "src/LICENSE": "ISC", "src/lib.h": "ISC", "src/latin.py": "ISC", "src/utf16.txt": "ISC",
+    }  # fmt: skip
 
 
 def test_a_remote_repository_is_the_same_as_a_local_one(
