@@ -47,8 +47,8 @@ class DocumentsConfig(Config):
     extractor: Extractor = "blocks"
     versions: Literal["newest", "oldest"] = "newest"  # newest: what a refresh is for
     until: str | None = None  # snapshots whose names come after it are left out
-    # A page takes milliseconds and a book of PDF some seconds, so what takes longer hangs.
-    record_seconds: float = Field(default=30.0, gt=0)
+    # A page takes milliseconds, and the largest PDF that is read half a minute.
+    record_seconds: float = Field(default=60.0, gt=0)
     record_memory_bytes: int = Field(default=2 << 30, gt=0)  # two at once on a machine of 8 GB
 
 
@@ -132,6 +132,7 @@ def _read(record: Mapping[str, Any], source: str, extractor: Extractor) -> dict[
         "licence_evidence": licence and licence.evidence,
         "licence_confidence": licence and licence.confidence,
         "page_starts": list(text.page_starts),
+        "remark": text.remark or None,
         "num_bytes": len(text.text.encode()),
         "text": text.text,
     }
@@ -146,6 +147,7 @@ def _without_text(reason: str) -> dict[str, Any]:
         "licence_evidence": None,
         "licence_confidence": None,
         "page_starts": [],
+        "remark": None,
         "num_bytes": 0,
         "text": "",
     }

@@ -4,6 +4,7 @@ Each stage reads its inputs at the versions given, makes one table or artifact, 
 made; the work itself is in the modules that it names.
 """
 
+from collections import Counter
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -79,14 +80,19 @@ def raw(workspace: Workspace, inputs: Inputs, config: Sources) -> Made:
 def documents(workspace: Workspace, inputs: Inputs, config: DocumentsConfig) -> Made:
     """Extract the text of every record."""
     made = extraction.extract(workspace, inputs, config)
-    rows = workspace.lake.read("documents", made.version, ["source", "encoding", "num_bytes"])
+    columns = ["source", "encoding", "num_bytes", "remark"]
+    rows = workspace.lake.read("documents", made.version, columns)
     report: dict[str, int | float | str] = {"bytes of text": pc.sum(rows["num_bytes"]).as_py()}
-    for counted in pc.value_counts(rows["source"].combine_chunks()).to_pylist():
-        report[f"documents from {counted['values']}"] = counted["counts"]
+    for source, number in sorted(Counter(rows["source"].to_pylist()).items()):
+        report[f"documents from {source}"] = number
     report["without text"] = pc.sum(pc.equal(rows["num_bytes"], 0)).as_py()
-    for counted in pc.value_counts(rows["encoding"].combine_chunks()).to_pylist():
-        if counted["values"].startswith(extraction.UNREADABLE):
-            report[counted["values"]] = counted["counts"]
+    remarks = [remark for remark in rows["remark"].to_pylist() if remark]
+    unreadable = [e for e in rows["encoding"].to_pylist() if e.startswith(extraction.UNREADABLE)]
+    # A reason and its case are parted by a colon: ``unreadable: scanned: 3 pages without text``.
+    for reason, number in sorted(Counter(e.split(": ")[1] for e in unreadable).items()):
+        report[f"{extraction.UNREADABLE}: {reason}"] = number
+    for remark, number in sorted(Counter(r.split(":")[0] for r in remarks).items()):
+        report[f"read in part: {remark}"] = number
     return _made(made, report)
 
 

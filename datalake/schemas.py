@@ -180,6 +180,7 @@ TABLES: dict[str, Schema] = {
                     "where in the text each page begins; empty where there are none",
                     "characters",
                 ),
+                Column("remark", pa.string(), "what could not be read of it", nullable=True),
                 _NUM_BYTES,
                 Column("text", pa.large_string(), "the document, NFC, without volatile addresses"),
             ),

@@ -32,6 +32,7 @@ def documents(
         "snapshot": ["2026-01-01"] * size,
         "member": [""] * size,
         "page_starts": [[]] * size,
+        "remark": [None] * size,
         "archive": ["archive.warc.gz"] * size,
         "offset": [1000 * k for k in range(size)],
         "length": [900] * size,
