@@ -18,7 +18,8 @@ from pydantic import Field
 
 from datalake.config import Refusal
 from datalake.licences import Finding
-from datalake.sources.archives import JOINT, Bounds, is_archive, members, moment, read_member
+from datalake.sources.archive_names import JOINT, moment
+from datalake.sources.archives import Bounds, is_archive, members, read_member
 from datalake.sources.folder_trees import File, Selection, files, hidden, open_regular
 from datalake.sources.mailboxes import messages
 from datalake.sources.report import Report
