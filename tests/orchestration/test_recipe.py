@@ -83,6 +83,12 @@ def test_a_path_may_start_where_the_recipe_lies(tmp_path: Path) -> None:
     assert set(recipe.datalake.sources) > {"notes", "pydoc"}
 
 
+def test_a_recipe_takes_out_a_source_of_the_one_it_extends(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("extends: tiny\ndatalake: {sources: {pydoc: null}}\n")
+    assert "pydoc" not in load_recipe(str(path)).datalake.sources
+
+
 def test_a_wrong_source_is_refused_by_its_name_and_its_kind(tmp_path: Path) -> None:
     def refused(source: str) -> str:
         path = tmp_path / "mine.yaml"
