@@ -563,6 +563,8 @@ class _Reader:
             body = " ".join(formula.split())
             self._write(self._hold(f"{body}{closer}") if whole else body)
         else:
+            if closer.startswith("\\end"):
+                closer = f"\n{closer}"
             lines = [" ".join(line.split()) for line in f"{formula}{closer}".split("\n")]
             held = self._hold("\n".join(line for line in lines if line))
             self._write(f"\n{held}\n")

@@ -113,7 +113,7 @@ def test_formulas_stay_latex(latex: str, text: str) -> None:
         (
             r"\def\be{\begin{equation}}\def\ee{\end{equation}}",
             r"a \be x \ee b",
-            "a\n\\begin{equation}x \\end{equation}\nb",
+            "a\n\\begin{equation}x\n\\end{equation}\nb",
         ),
         (r"\newcommand{\eg}{e.g.\xspace}", r"\eg this, \eg.", "e.g. this, e.g.."),
         (r"\newenvironment{q}[1]{Says #1: }{ End.}", r"\begin{q}{he}x\end{q}", "Says he: x End."),
