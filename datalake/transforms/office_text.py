@@ -32,7 +32,6 @@ _MACRO_TYPE = re.compile(
     rb"|openxmlformats-officedocument\.(?:wordprocessingml|presentationml)\.(template|slideshow))"
     rb"\.main\+xml"
 )
-_W = "{http://schemas.openxmlformats.org/wordprocessingml/2006/main}"
 # Titles that programs write by themselves.
 _NO_TITLES = frozenset(("word document", "powerpoint presentation", "presentation1", "untitled"))
 
@@ -108,107 +107,10 @@ def _without_macros(match: re.Match[bytes]) -> bytes:
 
 
 def _read_docx(payload: bytes) -> Text:
-    from docx import Document
+    from datalake.transforms.docx_text import read_blocks
 
-    document = Document(io.BytesIO(payload))
-    notes: dict[str, str] = {}
-    for part in {relation.reltype: relation for relation in document.part.rels.values()}.values():
-        kind = part.reltype.rsplit("/", 1)[-1]
-        if kind in ("footnotes", "endnotes") and not part.is_external:
-            notes |= _docx_notes(part.target_part.blob, kind)
-    blocks = list(_docx_blocks(document.element.body, document, notes))
-    titled = next((text for text, heading in blocks if heading and text), "")
-    texts = [text for text, _ in blocks]
-    texts += [f"[{mark}] {note}" for mark, note in _numbered(notes)]
-    properties = document.core_properties
-    return _text(["\n\n".join(texts)], properties.title or "", titled, properties.language)
-
-
-def _docx_notes(blob: bytes, kind: str) -> dict[str, str]:
-    from docx.oxml import parse_xml
-
-    found = {}
-    for note in parse_xml(blob):
-        if note.get(_W + "type", "normal") == "normal":
-            text = " ".join(_docx_text(p, {}) for p in note.iter(_W + "p"))
-            found[f"{kind} {note.get(_W + 'id')}"] = " ".join(text.split())
-    return found
-
-
-def _numbered(notes: dict[str, str]) -> Iterator[tuple[int, str]]:
-    return enumerate(notes.values(), 1)
-
-
-def _docx_blocks(parent: Any, document: Any, notes: dict[str, str]) -> Iterator[tuple[str, bool]]:
-    """Text of every block, and whether it is a heading."""
-    from docx.text.paragraph import Paragraph
-
-    for element in parent.iterchildren():
-        if element.tag == _W + "p":
-            style = _style(Paragraph(element, document))
-            text = _docx_text(element, notes).strip()
-            listed = element.find(f"{_W}pPr/{_W}numPr") is not None or style.startswith("List")
-            heading = style.startswith(("Heading", "Title"))
-            if text and not style.startswith("toc"):
-                yield (f"- {text}" if listed and not heading else text), heading
-        elif element.tag == _W + "tbl":
-            yield "\n".join(_docx_rows(element, notes)), False
-        elif element.tag == _W + "sdt":
-            content = element.find(_W + "sdtContent")
-            if content is not None:
-                yield from _docx_blocks(content, document, notes)
-        elif element.tag in (_W + "ins", _W + "customXml", _W + "moveTo"):
-            yield from _docx_blocks(element, document, notes)
-
-
-def _style(paragraph: Any) -> str:
-    """Name of the paragraph's style, or of the built-in one that it is made from."""
-    style = paragraph.style
-    for _ in range(10):
-        if style is None:
-            return ""
-        if style.name and style.name.startswith(("Heading", "Title", "List", "toc")):
-            return str(style.name)
-        style = style.base_style
-    return ""
-
-
-def _docx_rows(table: Any, notes: dict[str, str]) -> Blocks:
-    for row in table.iterchildren(_W + "tr"):
-        cells = [
-            " ".join(" ".join(_docx_text(p, notes) for p in cell.iter(_W + "p")).split())
-            for cell in row.iter(_W + "tc")
-            if next(cell.iterancestors(_W + "tr")) is row  # not of a table inside
-        ]
-        if any(cells):
-            yield " | ".join(cells)
-
-
-def _docx_text(paragraph: Any, notes: dict[str, str]) -> str:
-    """Text of a paragraph as it reads with all changes accepted."""
-    parts: list[str] = []
-    marks = {key: number for number, key in enumerate(notes, 1)}
-    stack = list(reversed(paragraph))
-    while stack:
-        element = stack.pop()
-        name = element.tag.rsplit("}", 1)[-1] if isinstance(element.tag, str) else ""
-        if name in ("del", "moveFrom", "Fallback", "pPr", "rPr", "instrText", "delText"):
-            continue
-        if name == "t":  # also of formulas
-            parts.append(element.text or "")
-        elif name in ("tab", "br", "cr"):
-            parts.append("\t" if name == "tab" else "\n")
-        elif name == "noBreakHyphen":
-            parts.append("-")
-        elif name in ("footnoteReference", "endnoteReference"):
-            mark = marks.get(f"{name.removesuffix('Reference')}s {element.get(_W + 'id')}")
-            parts.append(f"[{mark}]" if mark else "")
-        elif name == "p":
-            parts.append(" ")  # of a text box
-            stack.extend(reversed(element))
-        else:
-            stack.extend(reversed(element))
-    return "".join(parts)
+    text, heading, properties = read_blocks(payload)
+    return _text([text], properties.title or "", heading, properties.language)
 
 
 def _read_pptx(payload: bytes) -> Text:
