@@ -35,7 +35,7 @@ def of_prose(text: str, declared: str | None = None) -> str:
     if not any(map(str.isalpha, sample)):
         return UNKNOWN
     declared = (declared or "").split("-")[0].split("_")[0].strip().lower()
-    for language, script in _SCRIPTS.items():
+    for language, script in () if sample.isascii() else _SCRIPTS.items():
         letters = sum(map(str.isalpha, sample)) if script.search(sample) else 0
         if letters and len(script.findall(sample)) >= _SCRIPT_SHARE * letters:
             return language
