@@ -7,14 +7,11 @@ at the top of the project by its ``README``. A text that nobody here knows is ``
 is there means that what holds further up does not hold below it.
 """
 
-import configparser
 import email.parser
-import json
 import re
-import tomllib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from posixpath import basename, dirname, splitext
+from posixpath import basename, dirname
 from typing import Any
 
 from datalake.licence_texts import Comparison, compare, notice_in
@@ -23,11 +20,11 @@ from datalake.licences import (
     Finding,
     both,
     either,
-    found_in_metadata,
     found_in_source,
     keys,
     spdx,
 )
+from datalake.package_licences import listed, named_in, reader_of, stated, toml
 from datalake.path_patterns import matches
 
 MAX_BYTES = 1 << 20  # of a file that speaks of licences; the longest collections have 400 kB
@@ -39,9 +36,10 @@ _TEXT = re.compile(
 )
 _NO_TEXT = re.compile(
     r"\.(?:py|pyi|js|ts|tsx|jsx|java|go|rs|c|h|cc|cpp|hpp|cs|rb|php|sh|json|ya?ml|toml|xml|html?"
-    r"|css|svg|png|kt|swift|scala|lua|pl|license|spdx|gz|zip|tmpl|header)\Z",
+    r"|css|svg|png|kt|swift|scala|lua|pl|license|spdx|gz|zip|tmpl|header|about)\Z",
     re.IGNORECASE,
 )
+_STORED = re.compile(r"LICENSES/(?P<id>[\w.+-]+)\.(?:txt|md)")
 _NOTICE = re.compile(r"notice(?:\.(?:txt|md|rst))?", re.IGNORECASE)
 _README = re.compile(r"readme(?:\.(?:md|rst|txt|markdown))?", re.IGNORECASE)
 _HEADING = re.compile(
@@ -66,25 +64,6 @@ _BLOCKS = {
     "--[[": "]]",
     "{#": "#}",
 }
-# Names of licences in a sentence; the longer ones first.
-_NAMED = (
-    (r"\bapache(?: software)?(?: licen[cs]e)?,?(?: version| v)?[ -]?2(?:\.0)?\b", "Apache-2.0"),
-    (r"\b(?:bsd[- ]3(?:[- ]clause)?|(?:3|three)[- ]clause bsd|new bsd)\b", "BSD-3-Clause"),
-    (r"\b(?:bsd[- ]2(?:[- ]clause)?|(?:2|two)[- ]clause bsd|simplified bsd)\b", "BSD-2-Clause"),
-    (r"\b(?:mpl|mozilla public licen[cs]e)[, ]*(?:version |v)?[- ]?2(?:\.0)?\b", "MPL-2.0"),
-    (r"\bagpl[- ]?v?3|\baffero general public licen[cs]e\b", "AGPL-3.0-only"),
-    (r"\blgpl[- ]?v?3", "LGPL-3.0-only"),
-    (r"\blgpl[- ]?v?2\.1", "LGPL-2.1-only"),
-    (r"(?<![al])\bgpl[- ]?v?3|\bgnu general public licen[cs]e,? v(?:ersion )?3", "GPL-3.0-only"),
-    (r"(?<![al])\bgpl[- ]?v?2|\bgnu general public licen[cs]e,? v(?:ersion )?2", "GPL-2.0-only"),
-    (r"\bcc0\b", "CC0-1.0"),
-    (r"\bunlicense\b", "Unlicense"),
-    (r"\bisc\b", "ISC"),
-    (r"\bmit\b", "MIT"),
-)
-_CHOICE = re.compile(
-    r"\b(?:either|dual(?:ly)?[- ]licen[cs]ed?|at your option|\bor\b)", re.IGNORECASE
-)
 
 
 def speaks_of_licences(path: str) -> bool:
@@ -92,10 +71,11 @@ def speaks_of_licences(path: str) -> bool:
     name = basename(path).lower()
     return (
         _is_text(path)
-        or name in _MANIFESTS
-        or splitext(name)[1] in (".gemspec", ".license")
-        or path in ("REUSE.toml", ".reuse/dep5")
+        or reader_of(name) is not None
+        or name.endswith(".license")
         or name == "reuse.toml"
+        or path == ".reuse/dep5"
+        or _STORED.fullmatch(path) is not None
         or ("/" not in path and _README.fullmatch(name) is not None)
         or _NOTICE.fullmatch(name) is not None
     )
@@ -111,7 +91,7 @@ class LicenceFiles:
         said: dict[str, _Folder] = {}
         for path, payload in sorted(files):
             if len(payload) <= MAX_BYTES:
-                self._add(path, payload, said.setdefault(dirname(path), _Folder()))
+                self._add(path, payload, said.setdefault(_folder_of(path), _Folder()))
         self._folders = {
             folder: found
             for folder, of_folder in said.items()
@@ -128,9 +108,11 @@ class LicenceFiles:
             self._annotations += _reuse(dirname(path), path, text)
         elif path == ".reuse/dep5":
             self._annotations += _dep5(path, text)
-        elif (read := _manifest(name)) is not None:
+        elif (read := reader_of(name)) is not None:
             if (found := read(text)) is not None:
                 folder.metadata.append(_at(found, f"{found.evidence} in {path}"))
+        elif (stored := _STORED.fullmatch(path)) is not None:
+            folder.stored.append(stored["id"])
         elif _is_text(path):
             folder.texts[path] = compare(text)
             folder.contents[path] = text
@@ -202,6 +184,7 @@ class _Folder:
         self.contents: dict[str, str] = {}
         self.notices: dict[str, Comparison] = {}
         self.metadata: list[Finding] = []
+        self.stored: list[str] = []  # ids of the texts in LICENSES/, which REUSE demands
         self.readmes: dict[str, str] = {}
 
     def finding(self, is_top: bool) -> Finding | None:
@@ -214,6 +197,8 @@ class _Folder:
         for path, notice in self.notices.items():
             if notice.matches:
                 return _of_comparison(path, notice)
+        if (stored := [spdx(name) or UNKNOWN for name in self.stored]) and is_top:
+            return Finding(both(stored) or UNKNOWN, "names in LICENSES/", 0.8)
         if is_top:
             for path, readme in self.readmes.items():
                 if (found := _of_readme(readme)) is not None:
@@ -221,9 +206,12 @@ class _Folder:
         return None
 
     def _of_texts(self) -> Finding | None:
-        if not self.texts:
-            return None
         found = {path: _of_text(path, c, self.contents[path]) for path, c in self.texts.items()}
+        for path in [p for p, f in found.items() if f.licence == UNKNOWN]:
+            if basename(path).lower().startswith("copyright"):
+                del found[path]  # names of people only
+        if not found:
+            return None
         chosen = self._choice({path: f for path, f in found.items() if f.licence != UNKNOWN})
         # A text that only says what to choose from is no licence that nobody knows.
         rest = [
@@ -307,16 +295,7 @@ def _family(key: str) -> str:
 
 def _of_readme(text: str) -> str | None:
     section = _HEADING.search(text)
-    return _named(section["first"]) if section else None
-
-
-def _named(sentence: str) -> str | None:
-    """Licences that ``sentence`` names; a choice among several only where it says so."""
-    sentence = " ".join(sentence.split())
-    if (licence := spdx(sentence.rstrip("."))) is not None:
-        return licence
-    found = [licence for pattern, licence in _NAMED if re.search(pattern, sentence, re.IGNORECASE)]
-    return either(found) if _CHOICE.search(sentence) else both(found)
+    return named_in(section["first"]) if section else None
 
 
 def _is_text(path: str) -> bool:
@@ -326,156 +305,13 @@ def _is_text(path: str) -> bool:
     return not in_store and _TEXT.fullmatch(name) is not None and not _NO_TEXT.search(name)
 
 
+def _folder_of(path: str) -> str:
+    """Folder that a file speaks of, from the top of the project."""
+    return "" if _STORED.fullmatch(path) else dirname(path)
+
+
 def _at(found: Finding, evidence: str) -> Finding:
     return Finding(found.licence, evidence, found.confidence)
-
-
-# Package metadata.
-
-
-def _manifest(name: str) -> Callable[[str], Finding | None] | None:
-    if name.endswith(".gemspec"):
-        return _gemspec
-    return _MANIFESTS.get(name)
-
-
-def _stated(text: Any, field: str, confidence: float = 1.0) -> Finding | None:
-    """Finding of an expression or of a name in free text, which is less sure."""
-    if not isinstance(text, str) or not text.strip() or len(text) > 1000:
-        return None
-    licence = spdx(text)
-    if licence is None:
-        return None
-    exact = licence.lower() == " ".join(text.split()).lower()
-    return Finding(licence, field, confidence if exact else min(confidence, 0.9))
-
-
-def _listed(
-    texts: Iterable[Any], field: str, join: Callable[[Iterable[str]], str | None]
-) -> Finding | None:
-    found = [_stated(text, field) for text in texts]
-    if not found or None in found:
-        return None
-    known = [one for one in found if one is not None]
-    licence = join(one.licence for one in known)
-    return Finding(licence, field, min(one.confidence for one in known)) if licence else None
-
-
-def _pyproject(text: str) -> Finding | None:
-    tables = _toml(text)
-    project = _table(tables, "project")
-    stated = project.get("license")
-    if isinstance(stated, dict):
-        stated = stated.get("text")
-    lines = [f"Classifier: {c}" for c in project.get("classifiers") or () if isinstance(c, str)]
-    return (
-        _stated(stated, "project.license")
-        or _stated(_table(tables, "tool", "poetry").get("license"), "tool.poetry.license")
-        or _core_metadata("\n".join(lines))
-    )
-
-
-def _setup_cfg(text: str) -> Finding | None:
-    parser = configparser.RawConfigParser(strict=False)
-    try:
-        parser.read_string(text)
-    except configparser.Error:
-        return None
-    fields = dict(parser.items("metadata")) if parser.has_section("metadata") else {}
-    classifiers = fields.get("classifiers", fields.get("classifier", ""))
-    lines = [f"Classifier: {line.strip()}" for line in classifiers.splitlines() if line.strip()]
-    return _stated(fields.get("license"), "license") or _core_metadata("\n".join(lines))
-
-
-def _setup_py(text: str) -> Finding | None:
-    found = re.search(r"\blicense\s*=\s*([\"'])([^\"'\n]{1,200})\1", text)
-    return _stated(found[2], "license", 0.9) if found else None
-
-
-def _core_metadata(text: str) -> Finding | None:
-    return found_in_metadata(email.parser.HeaderParser().parsestr(text))  # type: ignore[arg-type]
-
-
-def _package_json(text: str) -> Finding | None:
-    fields = _json(text)
-    stated = fields.get("license")
-    if isinstance(stated, dict):
-        stated = stated.get("type")
-    if isinstance(stated, str) and stated.strip().upper() == "UNLICENSED":
-        return Finding(UNKNOWN, "license UNLICENSED", 1.0)  # npm: all rights reserved
-    choices = fields.get("licenses")  # npm until 2014: a list to choose from
-    if not isinstance(choices, list):
-        choices = []
-    names = [choice.get("type") if isinstance(choice, dict) else choice for choice in choices]
-    return _stated(stated, "license") or _listed(names, "licenses", either)
-
-
-def _composer_json(text: str) -> Finding | None:
-    stated = _json(text).get("license")
-    if isinstance(stated, list):  # Composer's schema: a choice
-        return _listed(stated, "license", either)
-    return _stated(stated, "license")
-
-
-def _cargo(text: str) -> Finding | None:
-    stated = _table(_toml(text), "package").get("license")
-    if isinstance(stated, str):  # Cargo's old way to write a choice
-        stated = re.sub(r"\s*/\s*", " OR ", stated)
-    return _stated(stated, "package.license")
-
-
-def _gemspec(text: str) -> Finding | None:
-    one = re.search(r"\.license\s*=\s*([\"'])([^\"'\n]{1,200})\1", text)
-    if one:
-        return _stated(one[2], "license")
-    several = re.search(r"\.licenses\s*=\s*\[([^\]]{1,500})\]", text)
-    names = re.findall(r"[\"']([^\"']+)[\"']", several[1]) if several else []
-    return _listed(names, "licenses", both)
-
-
-def _pom(text: str) -> Finding | None:
-    listed = re.search(r"<licenses>(.{1,4000}?)</licenses>", text, re.DOTALL)
-    names = re.findall(r"<name>([^<]{1,200})</name>", listed[1]) if listed else []
-    found = [_named(name) for name in names]
-    if not found or None in found:
-        return None
-    licence = either(name for name in found if name is not None)  # Maven's POM: a choice
-    return Finding(licence, "licenses", 0.9) if licence else None
-
-
-_MANIFESTS: dict[str, Callable[[str], Finding | None]] = {
-    "pyproject.toml": _pyproject,
-    "setup.cfg": _setup_cfg,
-    "setup.py": _setup_py,
-    "pkg-info": _core_metadata,
-    "metadata": _core_metadata,
-    "package.json": _package_json,
-    "composer.json": _composer_json,
-    "cargo.toml": _cargo,
-    "pom.xml": _pom,
-}
-
-
-def _toml(text: str) -> dict[str, Any]:
-    try:
-        return tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError):
-        return {}
-
-
-def _json(text: str) -> dict[str, Any]:
-    try:
-        fields = json.loads(text)
-    except (json.JSONDecodeError, RecursionError):
-        return {}
-    return fields if isinstance(fields, dict) else {}
-
-
-def _table(tables: dict[str, Any], *names: str) -> dict[str, Any]:
-    for name in names:
-        found = tables.get(name)
-        tables = found if isinstance(found, dict) else {}
-    return tables
 
 
 # REUSE.
@@ -495,11 +331,11 @@ class _Annotation:
 
 
 def _reuse(folder: str, path: str, text: str) -> Iterator[_Annotation]:
-    annotations = _toml(text).get("annotations")
+    annotations = toml(text).get("annotations")
     for annotation in annotations if isinstance(annotations, list) else ():
         if not isinstance(annotation, dict):
             continue
-        found = _listed(_strings(annotation.get("SPDX-License-Identifier")), path, both)
+        found = listed(_strings(annotation.get("SPDX-License-Identifier")), path, both)
         patterns = tuple("/" + pattern for pattern in _strings(annotation.get("path")))
         if found is not None and patterns:
             yield _Annotation(f"{folder}/" if folder else "", patterns, found)
@@ -509,7 +345,7 @@ def _dep5(path: str, text: str) -> Iterator[_Annotation]:
     """Paragraphs of a Debian copyright file; there a star crosses folders."""
     for paragraph in re.split(r"\n\s*\n", text):
         fields = email.parser.HeaderParser().parsestr(paragraph.strip())
-        found = _stated((fields.get("License") or "").partition("\n")[0], path)
+        found = stated((fields.get("License") or "").partition("\n")[0], path)
         files = (fields.get("Files") or "").split()
         if found is not None and files:
             patterns = tuple("/" + re.sub(r"\*+", "**", name) for name in files)

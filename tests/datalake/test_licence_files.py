@@ -31,7 +31,8 @@ def licence(files: dict[str, str], path: str = "a.py") -> str | None:
         ("LICENSE-MIT", True), ("LICENSE.APACHE", True), ("MIT-LICENSE.txt", True),
         ("NOTICE", True), ("README.rst", True), ("docs/README.md", False), ("package.json", True),
         ("x/Cargo.toml", True), ("a.gemspec", True), ("logo.png.license", True),
-        ("REUSE.toml", True), (".reuse/dep5", True), ("LICENSES/MIT.txt", False),
+        ("REUSE.toml", True), (".reuse/dep5", True), ("LICENSES/MIT.txt", True),
+        ("a/LICENSES/MIT.txt", False),
         ("license.py", False), ("licenses.json", False), ("license_check.go", False),
         ("src/main.py", False), ("relicense.md", False),
     ],
@@ -216,6 +217,19 @@ def test_reuse_says_it_per_file_and_per_pattern() -> None:
     assert [licence(files, path) for path in paths] == [
         "CC0-1.0", "CC-BY-4.0", "CC-BY-4.0", "MIT", "MIT AND Zlib", "ISC", "ISC", "MIT",
     ]  # fmt: skip
+
+
+def test_a_store_of_texts_names_what_holds_where_nothing_else_does() -> None:
+    stored = {"LICENSES/MIT.txt": MIT, "LICENSES/CC0-1.0.txt": "anything"}
+    assert licence(stored) == "CC0-1.0 AND MIT"
+    assert licence(stored | {"LICENSE": TEXTS["Zlib"]}) == "Zlib"
+    assert licence({"LICENSES/LicenseRef-ours.txt": "anything"}) == UNKNOWN
+
+
+def test_a_copyright_file_counts_where_it_holds_a_licence() -> None:
+    assert licence({"LICENSE": MIT, "COPYRIGHT": "Copyright 2020 by many.\n"}) == "MIT"
+    assert licence({"COPYRIGHT": "Copyright 2020 by many.\n"}) is None
+    assert licence({"COPYRIGHT": APACHE}) == "Apache-2.0"
 
 
 def test_a_notice_file_holds_where_there_is_no_text() -> None:

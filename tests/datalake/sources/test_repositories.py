@@ -1,6 +1,7 @@
 """Repositories and archives of source: what is taken, flagged and left out, and refreshes."""
 
 import io
+import pickle
 import tarfile
 import zipfile
 import zlib
@@ -466,6 +467,13 @@ def test_an_opt_out_list_that_is_missing_is_refused(
 ) -> None:
     message = refused(snapshots, RepositoryConfig(url=str(project.folder)), opt_out_file="/nowhere")
     assert message.startswith("opt_out_file must be a file that can be read")
+
+
+def test_a_source_travels_to_a_task(project: Repository, snapshots: Snapshots) -> None:
+    source = config(project.folder, opt_out=("github.com/owner",))
+    assert source.watched()
+    copy = pickle.loads(pickle.dumps(source))
+    assert copy == source and snapshots.read(copy).keys() == TEXTS
 
 
 def test_too_many_files_are_cut_and_it_is_said(project: Repository, snapshots: Snapshots) -> None:
