@@ -9,7 +9,8 @@ import pyarrow as pa
 
 Row = Mapping[str, Any]  # one raw record, by column name
 
-_BATCH_BYTES = 8 << 20  # payload bytes after which a batch is handed on: bounds memory, not rows
+_BATCH_BYTES = 8 << 20  # payload bytes after which a batch is handed on: bounds memory
+_BATCH_ROWS = 1024  # the same where rows hold no payload: one takes some kilobytes in Python
 
 
 def doc_id(source: str, uri: str, position: str = "") -> str:
@@ -33,13 +34,13 @@ def payload_digest(payload: bytes) -> str:
 
 
 def to_batches(rows: Iterable[Row], schema: pa.Schema) -> Iterator[pa.RecordBatch]:
-    """``rows`` as Arrow batches of ``schema``, each of about 8 MiB of payload."""
+    """``rows`` as Arrow batches of ``schema``: about 8 MiB of payload, at most 1,024 rows."""
     held: list[Row] = []
     num_bytes = 0
     for row in rows:
         held.append(row)
         num_bytes += len(row["payload"] or b"")
-        if num_bytes >= _BATCH_BYTES:
+        if num_bytes >= _BATCH_BYTES or len(held) >= _BATCH_ROWS:
             yield pa.RecordBatch.from_pylist(held, schema=schema)
             held, num_bytes = [], 0
     if held:

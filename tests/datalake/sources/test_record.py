@@ -42,3 +42,9 @@ def test_a_batch_ends_after_some_megabytes() -> None:
     schema = pa.schema([("payload", pa.binary())])
     rows = ({"payload": bytes(3 << 20)} for _ in range(7))
     assert [len(batch) for batch in to_batches(rows, schema)] == [3, 3, 1]
+
+
+def test_a_batch_of_rows_without_payload_ends_after_a_thousand() -> None:
+    schema = pa.schema([("payload", pa.binary())])
+    rows = ({"payload": None} for _ in range(2500))
+    assert [len(batch) for batch in to_batches(rows, schema)] == [1024, 1024, 452]
