@@ -8,10 +8,10 @@ from collections import Counter
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import pyarrow.compute as pc
-from pydantic import Field, StringConstraints, field_validator
+from pydantic import Field, StringConstraints
 
 from datalake import card, charts, extraction, funnel, ingestion
 from datalake import corpus as corpora
@@ -63,14 +63,6 @@ class Settings(Config):
     duplicates: DuplicatesConfig = DuplicatesConfig()
     corpus: CorpusConfig
     data_card: DataCardConfig = DataCardConfig()
-
-    @field_validator("sources", mode="before")
-    @classmethod
-    def _without_those_taken_out(cls, sources: Any) -> Any:
-        """A recipe takes out a source of the one that it extends by ``name: null``."""
-        if not isinstance(sources, dict):
-            return sources
-        return {name: source for name, source in sources.items() if source is not None}
 
     def of_table(self, table: str) -> Sources:
         """The sources that fill the raw table ``table``."""

@@ -109,10 +109,16 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _overlay(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """``above`` where it speaks, ``below`` elsewhere; a section with another kind is replaced."""
+    """``above`` where it speaks, ``below`` elsewhere.
+
+    A section with another kind is replaced, and null takes out one that has a kind.
+    """
     merged = dict(below)
     for key, value in above.items():
         old = below.get(key)
+        if value is None and isinstance(old, dict) and "kind" in old:
+            del merged[key]
+            continue
         same_kind = (
             isinstance(value, dict)
             and isinstance(old, dict)
