@@ -94,21 +94,26 @@ def _unpack(bundle: bytes) -> dict[str, bytes]:
     report = Report("bundle", say=lambda line: None)
     held: dict[str, bytes] = {}
     num_bytes = 0
-    found_pdf = False
-    for member in members(io.BytesIO(bundle), "main.tex.gz", BOUNDS, report, nested=False):
-        found_pdf = found_pdf or member.payload[:5] == b"%PDF-"
+    has_pdf = False
+
+    def wanted(name: str) -> bool:
+        nonlocal has_pdf
+        has_pdf = has_pdf or name.lower().endswith(".pdf")
+        return name in _HINTS or _SOURCE.search(name) is not None
+
+    file = io.BytesIO(bundle)
+    for member in members(file, "main.tex.gz", BOUNDS, report, nested=False, wanted=wanted):
+        has_pdf = has_pdf or member.payload[:5] == b"%PDF-"
         if b"\0" in member.payload[:4096] or member.payload[:2] in (b"%P", b"%!"):
-            continue
-        name = member.path
-        if name in _HINTS or _SOURCE.search(name):
-            num_bytes += len(member.payload)
-            if num_bytes > _MAX_SOURCE_BYTES:
-                raise Unreadable("source larger than 32 MB")
-            held[name] = member.payload
+            continue  # a figure without a name that says so
+        num_bytes += len(member.payload)
+        if num_bytes > _MAX_SOURCE_BYTES:
+            raise Unreadable("source larger than 32 MB")
+        held[member.path] = member.payload
     if not held or all(name in _HINTS for name in held):
         # The reasons of archives name what they refused: a bomb, a damaged stream.
         refused = next(iter(report.failed), "damaged bundle" if report.damages else None)
-        raise Unreadable("no LaTeX source" if found_pdf or refused is None else refused)
+        raise Unreadable("no LaTeX source" if has_pdf or refused is None else refused)
     return held
 
 

@@ -1,19 +1,16 @@
-r"""LaTeX to tokens, with macros expanded on the way, as TeX's own mouth and gullet do it.
+r"""Tokens of LaTeX with macros expanded on the way, as TeX's own gullet does it.
 
-A token is a string: a control sequence with the white space that it eats, a run of plain text, one
-special character, ``\begin{name}``, or ``RAW`` and what stands verbatim. Tokens come from a stack
-of iterators; a macro pushes its body, ``\input`` a file. Nothing is recursive, and what expansion
-costs is counted, so that neither deep nesting nor a macro bomb takes more than the bound.
+Tokens come from a stack of iterators; a macro pushes its body, ``\input`` a file. Nothing is
+recursive, and what expansion costs is counted, so that neither deep nesting nor a macro bomb takes
+more than the bound.
 """
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from datalake.transforms.latex_tokens import name_of, tokens
 from datalake.transforms.text import Unreadable
-
-RAW = "\x00"  # begins a token of verbatim text; sources are stripped of it
-BLOCK, INLINE = RAW + "b", RAW + "i"
 
 _MAX_EXPANSION = 8_000_000  # characters and tokens: some seconds; a thesis expands to about 3 MB
 _MAX_FRAMES = 500  # macros inside of each other; people nest some ten
@@ -24,29 +21,6 @@ def _words(names: str) -> frozenset[str]:
     return frozenset(names.split())
 
 
-_TOKEN = re.compile(
-    r"""
-      \\(?:begin|end)[ \t]*+\{[ \t]*+(?P<env>[^{}\\\#\s]{1,60}+)[ \t]*+\}
-    | \\(?:verb\*?|lstinline)(?P<mark>[^A-Za-z\s*{\[])(?P<verb>[^\n]{0,500}?)(?P=mark)
-    | \\(?:url|path|nolinkurl|href)[ \t]*+\{(?P<url>[^{}\n]{0,2000}+)\}
-    | \\(?:[A-Za-z]++(?:@[A-Za-z@]*+)?+|@[A-Za-z@]++)[ \t]*+(?:\n(?![ \t]*+\n)[ \t]*+)?+
-    | \\.
-    | %[^\n]*+(?:\n[ \t]*+)?+
-    | \s++
-    | \$\$?
-    | \#++[1-9]?
-    | [{}~&\[\]^_]
-    | (?:[^\\{}$%~&\#^_\[\]\s]++[ ]?+)++
-    | .
-    """,
-    re.VERBOSE | re.DOTALL,
-)
-_VERBATIM = frozenset(
-    ("verbatim", "verbatim*", "Verbatim", "BVerbatim", "alltt", "lstlisting", "minted", "code")
-)
-_UNREAD = frozenset(("comment", "CCSXML", "filecontents", "filecontents*"))
-_OPTIONS = re.compile(r"\s*\[[^\]\n]{0,500}\]")
-_LANGUAGE = re.compile(r"\s*\{[^}\n]{0,50}\}")
 _CONDITIONALS = _words(
     "if ifcat ifx ifnum ifdim ifodd ifvmode ifhmode ifmmode ifinner ifvoid ifhbox ifvbox ifeof "
     "iftrue iffalse ifcase ifdefined ifcsname ifpdf iffontchar ifxetex ifluatex"
@@ -55,8 +29,6 @@ _DEFINING = _words(
     "newcommand renewcommand providecommand DeclareRobustCommand def gdef edef xdef let newif "
     "DeclareMathOperator DeclarePairedDelimiter newenvironment renewenvironment"
 )
-
-
 _BODY = "\\begin{document}"
 
 
@@ -67,52 +39,6 @@ class Macro:
     num_arguments: int
     default: tuple[str, ...] | None  # of the first argument, which is then optional
     body: tuple[str, ...]
-
-
-def tokens(text: str) -> Iterator[str]:
-    """Tokens of LaTeX source, comments left out. Joined again they are the source without them."""
-    endless: set[str] = set()  # environments that were looked for in vain: once is enough
-    at = 0
-    while at < len(text):
-        for match in _TOKEN.finditer(text, at):
-            token = match[0]
-            group = match.lastgroup
-            if group is None:
-                if token[0] != "%":
-                    yield token
-                elif text[match.end() : match.end() + 1] == "\n":
-                    yield "\n\n"  # an empty line after a comment ends the paragraph all the same
-            elif group == "env":
-                name = match["env"]
-                if token[1] == "b" and (name in _VERBATIM or name in _UNREAD):
-                    end = -1 if name in endless else text.find(f"\\end{{{name}}}", match.end())
-                    if end >= 0:
-                        if name in _VERBATIM:
-                            yield BLOCK + _code(name, text[match.end() : end])
-                        at = end + len(name) + len("\\end{}")
-                        break
-                    endless.add(name)
-                yield f"\\{'begin' if token[1] == 'b' else 'end'}{{{name}}}"
-            elif group == "verb":
-                yield INLINE + match["verb"]
-            elif not token.startswith("\\href"):  # the address of a link; its text follows
-                yield INLINE + match["url"]
-        else:
-            return
-
-
-def _code(name: str, code: str) -> str:
-    """A listing without the options and the language that stand before its first line."""
-    if name not in ("verbatim", "verbatim*", "alltt"):
-        code = _OPTIONS.sub("", code, count=1) if _OPTIONS.match(code) else code
-        if name == "minted" and (language := _LANGUAGE.match(code)):
-            code = code[language.end() :]
-    return code.strip("\n").rstrip()
-
-
-def name_of(token: str) -> str:
-    r"""``emph`` of ``\emph``, without the white space that it eats."""
-    return token[1:].rstrip() or token[1:]
 
 
 class Stream:
@@ -274,6 +200,11 @@ class Stream:
         self._spent += cost
         if self._spent > _MAX_EXPANSION:
             raise Unreadable("macros expand too far")
+
+    def push_environment(self, side: str) -> None:
+        r"""Read ``\begin`` or ``\end`` first, with the name that follows as an argument."""
+        name = "".join(self.argument()).strip()
+        self.push((f"\\{side}{{{name}}}",))
 
     # Macros --------------------------------------------------------------------------------------
 

@@ -18,14 +18,14 @@ from dataclasses import dataclass
 
 from datalake.transforms import latex_commands as commands
 from datalake.transforms.latex_bundle import LatexSource, clean, open_bundle
-from datalake.transforms.latex_macros import BLOCK, RAW, Stream, name_of, tokens
+from datalake.transforms.latex_formulas import Formula
+from datalake.transforms.latex_macros import Stream
+from datalake.transforms.latex_page import CITED, Page
+from datalake.transforms.latex_tokens import BLOCK, RAW, name_of, tokens
 from datalake.transforms.normalise import normalise
 from datalake.transforms.text import Text, Unreadable
 
-_MAX_SINKS = 100  # footnotes in captions in floats ... people nest three
 _MAX_ENVIRONMENTS = 1000
-_CITED = "\x01"  # where a citation stood, until brackets around it are gone
-_HELD = "\x02"  # begins and ends the number of a formula or listing that stays as it is
 
 _OURS = (  # commands whose meaning an author cannot change
     commands.DROPPED.keys()
@@ -52,11 +52,6 @@ _DIMENSION = re.compile(
     r"(?:\s*(?:plus|minus)\s*[-+]?[\d.]*\s*(?:pt|in|cm|mm|em|ex|fill?l?)?)*"
 )
 _DASHES = (("---", "—"), ("--", "–"), ("``", '"'), ("''", '"'), ("`", "'"))
-_CITED_LIST = re.compile(
-    f"{_CITED}(?:[ \n]*+(?:,|;|&|–|and)?+[ \n]*+{_CITED})++"  # several in a row are one
-)
-_BRACKETS = re.compile(f"[ ]?[(\\[][ \n,;{_CITED}]*+[)\\]]")
-_FORMULA = re.compile(f"{_HELD}(\\d+){_HELD}")
 
 
 def read_latex(bundle: bytes, title: str | None = None) -> Text:
@@ -76,21 +71,17 @@ def read_latex(bundle: bytes, title: str | None = None) -> Text:
 
 
 def _fragment(latex: str, source: LatexSource) -> str:
-    """One line of LaTeX, as titles are in arXiv's metadata."""
+    """One line of LaTeX, as titles are in arXiv's metadata, where a bare ``%`` means itself."""
+    latex = re.sub(r"(?<!\\)%", r"\\%", latex)
     return " ".join(_Reader(source, in_preamble=False).read("", latex).split())
 
 
 @dataclass(slots=True)
 class _Environment:
     name: str
-    num_sinks: int
+    height: int  # of the page
     num_groups: int
-    end: str = ""  # what follows it
     item: int = 0  # number of the last item
-
-
-class _Discarded(list[str]):
-    """A place to write what nobody reads."""
 
 
 class _Reader:
@@ -98,19 +89,14 @@ class _Reader:
         self.title = ""
         self._source = source
         self._stream = Stream(source.find, _OURS)
-        self._in_preamble = in_preamble
-        self._sinks: list[list[str]] = [_Discarded() if in_preamble else []]
+        self._page = Page(in_preamble)
+        self._formula = Formula(self._stream, self._page)
         self._groups: list[Callable[[], None] | None] = []
         self._environments: list[_Environment] = []
         self._open: Counter[str] = Counter()
         self._theorems = {name: [printed] for name, printed in commands.NAMED.items()}
-        self._notes: list[str] = []  # footnotes of the paragraph
-        self._held: list[str] = []  # formulas and listings
-        self._formula: list[str] = []
-        self._closer = ""  # token that ends the formula we are in
-        self._depth = 0  # of braces in it
         self._commands: dict[str, Callable[[], None]] = {
-            "par": self._paragraph,
+            "par": self._page.paragraph,
             "input": self._input,
             "include": self._input,
             "subfile": self._input,
@@ -129,14 +115,14 @@ class _Reader:
             "item": self._item,
             "xspace": self._xspace,
             "csname": self._skip_name,
-            "ensuremath": self._ensure_math,
+            "ensuremath": self._formula.begin_argument,
             "\\": self._line_end,
             "newline": self._line_end,
             "tabularnewline": self._line_end,
-            "(": lambda: self._begin_formula("\\(", "\\)"),
-            "[": lambda: self._begin_formula("\\[", "\\]"),
-            "begin": self._begin_computed,
-            "end": self._end_computed,
+            "(": lambda: self._formula.begin("\\(", "\\)"),
+            "[": lambda: self._formula.begin("\\[", "\\]"),
+            "begin": lambda: self._stream.push_environment("begin"),
+            "end": lambda: self._stream.push_environment("end"),
         }
 
     def read(self, path: str, text: str) -> str:
@@ -146,21 +132,17 @@ class _Reader:
         while frames:
             frame = frames[-1]
             for token in frame:
-                if self._closer:
-                    self._in_formula(token)
+                if self._formula.is_open:
+                    self._formula.take(token)
                 else:
                     self._in_text(token)
                 if not frames or frames[-1] is not frame:
                     break
             else:
                 frames.pop()
-        if self._closer:
-            self._end_formula(whole=False)
-        while len(self._sinks) > 1:
-            self._join_sink()
-        self._paragraph()
-        sink = self._sinks[0]
-        return "" if isinstance(sink, _Discarded) else self._tidy("".join(sink))
+        if self._formula.is_open:
+            self._formula.break_off()
+        return self._page.finish()
 
     # Text ----------------------------------------------------------------------------------------
 
@@ -174,25 +156,25 @@ class _Reader:
             if self._groups and (done := self._groups.pop()) is not None:
                 done()
         elif first == "$":
-            if not isinstance(self._sinks[-1], _Discarded):
-                self._begin_formula(token, token)
+            if self._page.is_read:
+                self._formula.begin(token, token)
         elif first.isspace():
             if token.count("\n") > 1:
-                self._paragraph()
+                self._page.paragraph()
             else:
-                self._write(" ")
+                self._page.write(" ")
         elif first == "~":
-            self._write(" ")
+            self._page.write(" ")
         elif first == "&":
-            self._write(" | " if self._inside(commands.TABULARS) else " ")
+            self._page.write(" | " if self._inside(commands.TABULARS) else " ")
         elif first == RAW:
-            held = self._hold(token[2:])
-            self._write(f"\n\n{held}\n\n" if token.startswith(BLOCK) else held)
+            held = self._page.hold(token[2:])
+            self._page.write(f"\n\n{held}\n\n" if token.startswith(BLOCK) else held)
         else:
             if "-" in token or "`" in token or "'" in token:
                 for written, printed in _DASHES:
                     token = token.replace(written, printed)
-            self._write(token)
+            self._page.write(token)
 
     def _command(self, token: str) -> None:
         name = name_of(token)
@@ -214,7 +196,7 @@ class _Reader:
         elif name in commands.RUN_IN:
             self._run_in()
         elif (symbol := commands.SYMBOLS.get(name)) is not None:
-            self._write(symbol)
+            self._page.write(symbol)
         elif name in commands.ACCENTS:
             self._accent(commands.ACCENTS[name])
         elif name in commands.DIMENSIONED:
@@ -222,19 +204,10 @@ class _Reader:
         elif not stream.branch(name, in_formula=False) and token[-1].isalpha():
             self._options_at_once()
 
-    def _write(self, text: str) -> None:
-        self._sinks[-1].append(text)
-
-    def _paragraph(self) -> None:
-        if self._notes and len(self._sinks) == 1:
-            self._write("\n\n" + "\n\n".join(self._notes))
-            self._notes.clear()
-        self._write("\n\n")
-
     def _line_end(self) -> None:
         self._stream.star()
         self._stream.optional()
-        self._write("\n")
+        self._page.write("\n")
 
     def _drop(self, number: int) -> None:
         """Leave out a star, optional arguments and ``number`` others."""
@@ -253,7 +226,7 @@ class _Reader:
         keys = "".join(self._stream.argument()).split(",")
         known = [self._source.references.get(key.strip()) for key in keys]
         if command not in commands.TEXTUAL_CITATIONS or None in known:
-            self._write(_CITED)
+            self._page.write(CITED)
             return
         form = {"citeauthor": "{0}", "Citeauthor": "{0}", "citeyear": "{1}", "citealt": "{0} {1}"}
         spelled = form.get(command, "{0} ({1})")
@@ -276,7 +249,7 @@ class _Reader:
             elif token not in ("{", "}", "$"):
                 letter += token
         if letter.strip():
-            self._write(letter[0] + mark + letter[1:])
+            self._page.write(letter[0] + mark + letter[1:])
 
     def _dimension(self) -> None:
         token = self._stream.next()
@@ -295,7 +268,7 @@ class _Reader:
         if token is not None:
             self._stream.push((token,))
             if token[0].isalnum() or token[0] in "($\\" + RAW:
-                self._write(" ")
+                self._page.write(" ")
 
     # Arguments that are text ---------------------------------------------------------------------
 
@@ -309,54 +282,40 @@ class _Reader:
 
     def _aside(self, done: Callable[[str], None]) -> None:
         """Read the next argument to a place of its own, and give the text to ``done``."""
-        self._push_sink([])
-        height = len(self._sinks)
+        self._page.open(read=True)
+        height = self._page.height
 
         def finish() -> None:
-            if len(self._sinks) == height:
-                done("".join(self._sinks.pop()).strip())
+            if self._page.height == height:
+                done(self._page.close())
 
         self._then(finish)
-
-    def _push_sink(self, sink: list[str]) -> None:
-        if len(self._sinks) >= _MAX_SINKS:
-            raise Unreadable("environments nested too deep")
-        self._sinks.append(sink)
-
-    def _join_sink(self) -> None:
-        """Leave a place that was not closed, and keep what was written there."""
-        sink = self._sinks.pop()
-        if not isinstance(sink, _Discarded):
-            self._sinks[-1] += sink
 
     def _heading(self) -> None:
         self._stream.star()
         self._stream.optional()
-        self._paragraph()
-        self._then(self._paragraph)
+        self._page.paragraph()
+        self._then(self._page.paragraph)
 
     def _run_in(self) -> None:
         self._stream.star()
         self._stream.optional()
-        self._paragraph()
-        self._then(lambda: self._write(" "))
+        self._page.paragraph()
+        self._then(lambda: self._page.write(" "))
 
     def _title(self) -> None:
         self._stream.optional()
         self._aside(self._keep_title)
 
     def _keep_title(self, title: str) -> None:
-        self.title = self.title or " ".join(self._tidy(title).split())
+        self.title = self.title or " ".join(self._page.tidy(title).split())
 
     def _abstract(self) -> None:
-        if not isinstance(self._sinks[0], _Discarded):
-            self._heading_of("Abstract")
-            self._then(self._paragraph)
+        if self._page.has_begun:
+            self._page.heading("Abstract")
+            self._then(self._page.paragraph)
         else:  # in the preamble of some classes
-            self._aside(lambda text: self._notes.append(f"Abstract\n\n{text}"))
-
-    def _heading_of(self, name: str) -> None:
-        self._write(f"\n\n{name}\n\n")
+            self._aside(lambda text: self._page.note(f"Abstract\n\n{text}"))
 
     def _caption_of(self) -> None:
         self._stream.argument()
@@ -365,39 +324,26 @@ class _Reader:
     def _caption(self) -> None:
         self._stream.star()
         self._stream.optional()
-        self._aside(self._keep_caption)
-
-    def _keep_caption(self, caption: str) -> None:
-        for sink in reversed(self._sinks):
-            if not isinstance(sink, _Discarded):
-                sink.append(f"\n\n{caption}\n\n")
-                return
+        self._aside(self._page.caption)
 
     def _footnote(self) -> None:
         self._stream.optional()
-        if isinstance(self._sinks[-1], _Discarded):
-            self._then(lambda: None)
+        if self._page.is_read:
+            self._aside(self._page.note)
         else:
-            self._aside(self._notes.append)
+            self._then(lambda: None)
 
     def _item(self) -> None:
         label = self._stream.optional()
         here = next((e for e in self._environments[::-1] if e.name in commands.LISTS), None)
         if label is not None:
-            self._write("\n")
+            self._page.write("\n")
             self._stream.push([*label, " "])
         elif here is not None and here.name.startswith("enum"):
             here.item += 1
-            self._write(f"\n{here.item}. ")
+            self._page.write(f"\n{here.item}. ")
         else:
-            self._write("\n- ")
-
-    def _ensure_math(self) -> None:
-        self._begin_formula("$", "}")
-        token = self._stream.next_visible()
-        if token is not None and token != "{":
-            self._stream.push(("}",))
-            self._stream.push((token,))
+            self._page.write("\n- ")
 
     # Files ---------------------------------------------------------------------------------------
 
@@ -434,45 +380,37 @@ class _Reader:
     def _inside(self, names: frozenset[str]) -> bool:
         return bool(self._environments) and self._environments[-1].name in names
 
-    def _begin_computed(self) -> None:
-        self._stream.push(("\\begin{" + "".join(self._stream.argument()).strip() + "}",))
-
-    def _end_computed(self) -> None:
-        self._stream.push(("\\end{" + "".join(self._stream.argument()).strip() + "}",))
-
     def _begin(self, name: str) -> None:
         if name == "document":
-            if self._in_preamble:
-                self._in_preamble = False
-                self._sinks = [[]]
+            if not self._page.has_begun:
                 self._groups.clear()
-                self._paragraph()
+                self._page.begin()
             return
         if name in commands.FORMULAS:
-            if not self._in_preamble:
-                self._begin_formula(f"\\begin{{{name}}}", f"\\end{{{name}}}")
+            if self._page.has_begun:
+                self._formula.begin(f"\\begin{{{name}}}", f"\\end{{{name}}}")
             return
         if name in commands.UNREAD:
             self._skip(name)
             return
         if len(self._environments) >= _MAX_ENVIRONMENTS:
             raise Unreadable("environments nested too deep")
-        here = _Environment(name, len(self._sinks), len(self._groups), end="\n\n")
+        here = _Environment(name, self._page.height, len(self._groups))
         self._environments.append(here)
         self._open[name] += 1
         options = self._stream.optional()
         for _ in range(commands.ENVIRONMENT_ARGUMENTS.get(name, 0)):
             self._stream.argument()
         if name in commands.FLOATS:
-            self._push_sink(_Discarded())
+            self._page.open(read=False)
         elif name in self._theorems:
-            self._write("\n\n")
+            self._page.write("\n\n")
             more = [" ", "(", *options, ")"] if options else []
             self._stream.insert([*self._theorems[name], *more, ".", " "])
         elif name == "abstract":
-            self._heading_of("Abstract")
+            self._page.heading("Abstract")
         elif name not in ("small", "sloppypar", "footnotesize"):
-            self._write("\n\n")
+            self._page.write("\n\n")
 
     def _end(self, name: str) -> None:
         if name == "document":
@@ -484,9 +422,8 @@ class _Reader:
             here = self._environments.pop()
             self._open[here.name] -= 1
             del self._groups[here.num_groups :]
-            while len(self._sinks) > max(here.num_sinks, 1):
-                self._join_sink()
-            self._write(here.end)
+            self._page.join_to(here.height)
+            self._page.write("\n\n")
             if here.name == name:
                 return
 
@@ -498,97 +435,7 @@ class _Reader:
             if not depth or token == "\\end{document}":
                 return
 
-    # Formulas ------------------------------------------------------------------------------------
-
-    def _begin_formula(self, opener: str, closer: str) -> None:
-        self._formula = [opener]
-        self._closer = closer
-        self._depth = 0
-
-    def _in_formula(self, token: str) -> None:
-        first = token[0]
-        if token.rstrip() == self._closer and (not self._depth or first == "\\"):
-            self._end_formula(whole=True)
-        elif first == "\\":
-            self._command_in_formula(token)
-        elif first == "$" and not self._depth and self._closer[0] == "$":
-            if token == "$$":  # the end of one formula and the beginning of the next
-                self._end_formula(whole=True)
-                self._stream.push(("$",))
-            elif (following := self._stream.next()) is not None:  # half of a display's end
-                self._end_formula(whole=True)
-                if following != "$":
-                    self._stream.push((following,))
-        elif first.isspace() and token.count("\n") > 1:
-            if self._closer in ("$", "\\)", "}"):  # TeX stops here too
-                self._end_formula(whole=False)
-                self._paragraph()
-            else:
-                self._formula.append("\n")
-        else:
-            if first == "{":
-                self._depth += 1
-            elif first == "}":
-                self._depth -= 1 if self._depth else 0
-            elif first == RAW:
-                token = token[2:]
-            elif first.isalnum() and _ends_in_word(self._formula[-1]):
-                token = f" {token}"  # TeX needs none after a macro, the text of its body does
-            self._formula.append(token)
-
-    def _command_in_formula(self, token: str) -> None:
-        name = name_of(token)
-        stream = self._stream
-        if stream.expand(name):
-            return
-        if token == "\\end{document}":
-            self._end_formula(whole=False)
-            self._end("document")
-        elif name in ("label", "nonumber", "notag", "ensuremath"):
-            if name == "label":
-                stream.argument()
-        elif name in ("begin", "end"):
-            self._begin_computed() if name == "begin" else self._end_computed()
-        elif name.isspace():  # ``\ `` and ``~`` are the same; one of them can be lost at an end
-            self._formula.append("~")
-        elif name == "iff" or not (stream.branch(name, in_formula=True) or stream.define(name)):
-            self._formula.append(token)
-
-    def _end_formula(self, whole: bool) -> None:
-        closer = {"}": "$"}.get(self._closer, self._closer) if whole else ""
-        formula = "".join(self._formula)
-        is_inline = self._closer in ("$", "\\)", "}") or self._closer == "\\end{math}"
-        self._closer = ""
-        if is_inline:
-            body = " ".join(formula.split())
-            self._write(self._hold(f"{body}{closer}") if whole else body)
-        else:
-            if closer.startswith("\\end"):
-                closer = f"\n{closer}"
-            lines = [" ".join(line.split()) for line in f"{formula}{closer}".split("\n")]
-            held = self._hold("\n".join(line for line in lines if line))
-            self._write(f"\n{held}\n")
-
-    # Together ------------------------------------------------------------------------------------
-
-    def _hold(self, text: str) -> str:
-        self._held.append(text)
-        return f"{_HELD}{len(self._held) - 1}{_HELD}"
-
-    def _tidy(self, text: str) -> str:
-        text = _CITED_LIST.sub(_CITED, re.sub("[ \t]+", " ", text))
-        text = _BRACKETS.sub(lambda m: "" if _CITED in m[0] else m[0], text)
-        text = re.sub(f" ?{_CITED}(?=[^\\W_])", " ", text)
-        text = re.sub(f"(?m)^{_CITED}[,;]?| ?{_CITED}", "", text)
-        text = re.sub("(?m)^ | $", "", re.sub("[ ]+", " ", text))
-        text = re.sub("\n{3,}", "\n\n", text).strip()
-        return _FORMULA.sub(lambda m: self._held[int(m[1])], text)
-
 
 def _measure(token: str) -> int:
     match = _DIMENSION.match(token)
     return match.end() if match else 0
-
-
-def _ends_in_word(token: str) -> bool:
-    return token[:1] == "\\" and token[-1].isalpha()
