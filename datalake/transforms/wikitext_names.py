@@ -8,17 +8,17 @@ def _words(text: str) -> frozenset[str]:
 # Prefixes of links to files and categories: the English ones hold in every wiki, beside its own.
 FILE_PREFIXES = _words(
     "file image datei bild fichier archivo imagen imatge fitxer immagine ficheiro arquivo imagem "
-    "bestand afbeelding plik grafika файл изображение файл зображення fil bild billede tiedosto "
-    "kuva fájl kép soubor súbor obrázok fișier imagine dosya resim berkas gambar tập_tin hình "
-    "αρχείο εικόνα датотека слика файл картинка datoteka slika ファイル 画像 文件 檔案 档案 图像 "
-    "圖像 파일 그림 ملف صورة پرونده تصویر קובץ תמונה चित्र ไฟล์ ภาพ mynd skrá vaizdas attēls "
-    "dosiero fitxategi irudi ficheru imaxe"
+    "bestand afbeelding plik grafika файл изображение зображення fil billede tiedosto kuva fájl "
+    "kép soubor súbor obrázok fișier imagine dosya resim berkas gambar tập_tin hình αρχείο "
+    "εικόνα датотека слика картинка datoteka slika ファイル 画像 文件 檔案 档案 图像 圖像 "
+    "파일 그림 ملف صورة پرونده "
+    "تصویر קובץ תמונה चित्र ไฟล์ ภาพ mynd skrá vaizdas attēls dosiero fitxategi irudi ficheru "
+    "imaxe"
 )
 CATEGORY_PREFIXES = _words(
     "category kategorie catégorie categoría categoria categorie kategoria категория категорія "
-    "kategori luokka kategória kategória categorie thể_loại κατηγορία категорија катэгорыя "
-    "kategorija カテゴリ 分类 分類 분류 تصنيف رده קטגוריה श्रेणी หมวดหมู่ flokkur kategorija "
-    "kategorio kategoria catigoría"
+    "kategori luokka kategória thể_loại κατηγορία категорија катэгорыя kategorija "
+    "カテゴリ 分类 分類 분류 تصنيف رده קטגוריה श्रेणी หมวดหมู่ flokkur kategorio catigoría"
 )
 # Languages have codes of two or three letters and a few longer ones; a bare link with such a
 # prefix stands in the margin. These prefixes are of other things, whose links stand in the text.

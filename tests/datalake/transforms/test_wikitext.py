@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from datalake.transforms import wikitext
+from datalake.transforms import wikitext, wikitext_names, wikitext_templates
 from datalake.transforms.normalise import normalise
 from datalake.transforms.text import Unreadable
 from datalake.transforms.wikitext import read_wikitext
@@ -112,6 +112,19 @@ def test_inline_markup(source: str, expected: str) -> None:
 )
 def test_templates_that_carry_words(source: str, expected: str) -> None:
     assert read(source) == expected
+
+
+@pytest.mark.parametrize("arguments", ["", "|", "|a", "|1|2|3|4|5", "|||x=y", "|1|km", "|=|-|13"])
+def test_no_template_fails_by_odd_arguments(arguments: str) -> None:
+    names = [*wikitext_templates._SAID, *(f"{p}x" for p, _ in wikitext_templates._PREFIXES), "x"]
+    for name in names:
+        assert read(f"a {{{{{name}{arguments}}}}} b").startswith("a")
+
+
+def test_names_are_written_as_they_are_looked_up() -> None:
+    names = wikitext_names.FILE_PREFIXES | wikitext_names.CATEGORY_PREFIXES
+    names |= wikitext_names.END_SECTIONS | set(wikitext_templates._SAID)
+    assert all(normalise(name).lower().strip() == name for name in names)
 
 
 @pytest.mark.parametrize(
