@@ -1,8 +1,8 @@
 """The recipe: one YAML file that says everything a run may decide, a section per room.
 
 A recipe is found by its name in ``orchestration/recipes`` or by its path. ``extends: NAME`` takes
-another recipe's values where this one is silent; ``!here PATH`` is a path that starts at the folder
-of the file it stands in. A value that is wrong is refused in one line
+another recipe's values where this one is silent; ``${here}`` stands for the folder of the file
+that it is in. A value that is wrong is refused in one line
 that names the file, the key, the rule and the value.
 """
 
@@ -23,6 +23,7 @@ import evaluation.run
 import training.run
 from datalake.config import Config, Refusal
 
+_HERE = "${here}"
 RECIPES = Path(__file__).parent / "recipes"
 
 
@@ -45,16 +46,7 @@ class Recipe(Config):
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML 1.2 numbers, so that ``1.2e13`` is one, and ``!here``: a path beside the file."""
-
-    folder: Path
-
-    def here(self, node: yaml.Node) -> str:
-        if not isinstance(node, yaml.ScalarNode):
-            raise yaml.constructor.ConstructorError(
-                None, None, "!here must be followed by a path", node.start_mark
-            )
-        return os.path.normpath(self.folder / node.value)
+    """YAML 1.2 numbers: ``1.2e13`` is a number, as people write budgets."""
 
 
 _Loader.add_implicit_resolver(
@@ -62,9 +54,6 @@ _Loader.add_implicit_resolver(
     re.compile(r"^[-+]?(\d[\d_]*\.?[\d_]*|\.\d+)([eE][-+]?\d+)?$|^[-+]?\.(inf|Inf)$|^\.nan$"),
     list("-+0123456789."),
 )
-_Loader.add_constructor("!here", _Loader.here)
-
-
 def load_recipe(name: str) -> Recipe:
     """The recipe called ``name``, or in the file ``name``. Raises Refusal on anything wrong."""
     path = find_recipe(name)
@@ -92,9 +81,8 @@ def find_recipe(name: str) -> Path:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        loader = _Loader(path.read_text(encoding="utf-8"))
-        loader.folder = path.parent.resolve()
-        values = loader.get_single_data()
+        text = path.read_text(encoding="utf-8")
+        values = _with_folder(yaml.load(text, Loader=_Loader), str(path.parent.resolve()))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         problem = " ".join(str(error).split())
         raise Refusal(f"{path.name} must be YAML in UTF-8, got {problem}") from None
@@ -106,6 +94,17 @@ def _read(path: Path) -> dict[str, Any]:
             raise Refusal(f"{path.name}: extends must name another recipe, got {base}")
         values = _overlay(_read(find_recipe(base)), values)
     return values
+
+
+def _with_folder(value: Any, folder: str) -> Any:
+    """``value`` with the path of ``folder`` where a text begins with ``${here}``."""
+    if isinstance(value, dict):
+        return {key: _with_folder(item, folder) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_with_folder(item, folder) for item in value]
+    if isinstance(value, str) and value.startswith(_HERE):
+        return os.path.normpath(folder + value.removeprefix(_HERE))
+    return value
 
 
 def _overlay(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:

@@ -76,7 +76,7 @@ def test_a_path_may_start_where_the_recipe_lies(tmp_path: Path) -> None:
     folder.mkdir()
     (folder / "mine.yaml").write_text(
         "extends: tiny\n"
-        "datalake: {sources: {notes: {kind: directories, folder: !here ../my notes}}}\n"
+        "datalake: {sources: {notes: {kind: directories, folder: '${here}/../my notes'}}}\n"
     )
     recipe = load_recipe(str(folder / "mine.yaml"))
     assert recipe.datalake.sources["notes"].folder == str(tmp_path / "my notes")
