@@ -48,6 +48,14 @@ def test_a_bad_item_costs_itself_alone(item: str, reason: str) -> None:
     assert found == ["a", Lost(reason), "b", Lost(reason), "c"]
 
 
+@pytest.mark.parametrize("bad", ["crash", "hang", "leave"])
+def test_results_that_were_not_sent_when_a_child_died_are_made_again(bad: str) -> None:
+    items = ["a", "b", "c", bad, "d", "e", bad, bad, "f"]
+    found = list(run_each(behave, items, Limits(seconds=0.3)))
+    assert [f for f in found if not isinstance(f, Lost)] == ["a", "b", "c", "d", "e", "f"]
+    assert [n for n, f in enumerate(found) if isinstance(f, Lost)] == [3, 6, 7]
+
+
 def test_the_time_is_that_of_one_item_not_of_all() -> None:
     def slow(item: int) -> int:
         time.sleep(0.3)
