@@ -335,7 +335,7 @@ class _Reader:
 
     def _item(self) -> None:
         label = self._stream.optional()
-        here = next((e for e in self._environments[::-1] if e.name in commands.LISTS), None)
+        here = next((e for e in reversed(self._environments) if e.name in commands.LISTS), None)
         if label is not None:
             self._page.write("\n")
             self._stream.push([*label, " "])
