@@ -14,17 +14,19 @@ is left alone.
 """
 
 from collections import defaultdict
+from collections.abc import Collection
+from dataclasses import dataclass
 from typing import Any
 
-from resiliparse.parse.html import ElementNode, HTMLTree
+from resiliparse.parse.html import HTMLTree
 
 # On 91 pages of articles (tests/benchmarks/bench_html.py) F1 is 0.972 with these, 0.972 as well
 # where five-fold cross-validation chooses them, and 0.959 with the worst of 45 choices.
 _MOST = 0.8  # of the page's running text lies in the article; from 0.7 to 0.85: F1 -0.002 at most
 _LONG = 80  # characters of a running paragraph; from 40 to 120: F1 -0.002 at most
-_LINKED = (
-    0.8  # of a paragraph's characters in links: it points elsewhere; 0.6: -0.0005, none: -0.004
-)
+# Of a paragraph's characters in links: it points elsewhere. 0.6: F1 -0.0005; left in: -0.004.
+_LINKED = 0.8
+_DENSE = 20  # characters for each child of an element with line breaks; less is a list or verse
 _MIN_ARTICLE = 200  # characters of running text; pages of less are lists, forms and errors
 
 # On 4 of the 91 pages, and on all of 186 pages of manuals but lists of contents and errors.
@@ -33,8 +35,9 @@ _BESIDE = 'aside, [class*="caption" i]'  # left in: F1 -0.009
 _COMMENTS = ", ".join(
     f'[{name}*="comment" i]:not([{name}*="commentary" i])' for name in ("class", "id")
 )
-# A walk of 100,000 steps takes 0.1 s. Articles of the benchmark need 600 at the most.
-_MAX_STEPS = 100_000
+# An article is much smaller than these, which keep a page made to be slow below a second.
+_MAX_NODES = 20_000
+_MAX_STEPS = 100_000  # from elements to their parents
 _MAX_TEXT = 50_000_000  # characters; paragraphs in paragraphs would make any amount of them
 _INLINE = ("#text", "a", "b", "em", "font", "i", "span", "strong")
 
@@ -42,33 +45,42 @@ _INLINE = ("#text", "a", "b", "em", "font", "i", "span", "strong")
 Node = Any
 
 
-def isolate_article(tree: HTMLTree) -> bool:
-    """Take everything but the article out of ``tree``; False, and as it was, where there is none.
+@dataclass(frozen=True, slots=True)
+class Article:
+    """Where the article of a page is, with the readers' comments of the page."""
 
-    The ancestors of the article stay, emptied, since resiliparse judges by them.
-    """
-    body = tree.body
+    element: Node
+    comments: Collection[Node]
+    num_chars: int  # of running text
+
+    def isolate(self) -> None:
+        """Take everything but the article out of its page, and its names from it.
+
+        By a name such as "comments-open" resiliparse would drop the article as comments.
+        """
+        node = self.element
+        while node.tag != "body":
+            _take_names(node)
+            node.parent.replace_children(node)
+            node = node.parent
+        for element in (*self.comments, *self.element.query_selector_all(_BESIDE)[:]):
+            _remove(element)
+        for quote in self.element.query_selector_all("blockquote[class]")[:]:
+            _take_names(quote)  # such as "twitter-tweet"
+        for paragraph in self.element.query_selector_all("p")[:]:
+            if _link_density(paragraph) >= _LINKED:
+                _remove(paragraph)
+
+
+def find_article(tree: HTMLTree) -> Article | None:
+    """The smallest element with most of the running text; None where a page is no article."""
+    body: Node = tree.body
     if body is None or body.query_selector(_CODE) is not None:
-        return False
-    comments = _comments(body)
-    article = _smallest_with_most(_running_text(body), comments)
-    if article is None:
-        return False
-    node: Node = article
-    while node.tag != "body":
-        node.parent.replace_children(node)
-        node = node.parent
-    for element in (*comments.values(), *article.query_selector_all(_BESIDE)[:]):
-        _remove(element)
-    for quote in article.query_selector_all("blockquote[class]")[:]:
-        quote.delattr("class")  # resiliparse takes a quoted "twitter-tweet" for a button
-    for paragraph in article.query_selector_all("p")[:]:
-        if _link_density(paragraph) >= _LINKED:
-            _remove(paragraph)
-    return True
+        return None
+    return _smallest_with_most(_running_text(body), _comments(body))
 
 
-def _comments(body: Node) -> dict[int, ElementNode]:
+def _comments(body: Node) -> dict[int, Node]:
     """What is named comments, by hash, less whole articles that are named as having some."""
     found = body.query_selector_all(_COMMENTS)[:]
     return {
@@ -80,26 +92,35 @@ def _comments(body: Node) -> dict[int, ElementNode]:
 
 def _running_text(body: Node) -> list[tuple[Node, int]]:
     """Elements with running text right inside them, and how many characters of it."""
+    blocks = body.query_selector_all("p, br")
+    if len(blocks) > _MAX_NODES:
+        return []
     nodes: dict[int, Node] = {}
     lengths: dict[int, int] = defaultdict(int)
     broken: dict[int, Node] = {}
     seen = 0
-    for block in body.query_selector_all("p, br")[:]:
-        parent = block.parent
-        key = hash(parent)
+    for block in blocks[:]:
         if block.tag == "br":
+            parent = block.parent
             if parent.tag != "p":
-                broken[key] = parent
+                broken[hash(parent)] = parent
             continue
         length = len(block.text)
         seen += length
         if seen > _MAX_TEXT:
             return []
-        if length >= _LONG:
+        if length >= _LONG and _link_density(block) < _LINKED:
+            parent = block.parent
+            key = hash(parent)
             nodes[key] = parent
             lengths[key] += length
     for key, parent in broken.items():  # paragraphs made with line breaks
-        pieces = (len(c.text.strip()) for c in parent.child_nodes[:] if c.tag in _INLINE)
+        children = parent.child_nodes
+        if len(children) > _MAX_NODES:
+            return []
+        if len(parent.text) < _DENSE * len(children):
+            continue
+        pieces = (len(c.text.strip()) for c in children[:] if c.tag in _INLINE)
         length = sum(piece for piece in pieces if piece >= _LONG)
         if length:
             nodes[key] = parent
@@ -108,8 +129,8 @@ def _running_text(body: Node) -> list[tuple[Node, int]]:
 
 
 def _smallest_with_most(
-    running: list[tuple[Node, int]], comments: dict[int, ElementNode]
-) -> ElementNode | None:
+    running: list[tuple[Node, int]], comments: dict[int, Node]
+) -> Article | None:
     """The deepest element that holds most of the ``running`` text outside of ``comments``."""
     nodes: dict[int, Node] = {}
     lengths: dict[int, int] = defaultdict(int)
@@ -134,7 +155,8 @@ def _smallest_with_most(
     if total < _MIN_ARTICLE:
         return None
     # More than half of the text lies in elements of one line of ancestors alone.
-    return nodes[max((k for k in nodes if lengths[k] >= _MOST * total), key=depths.__getitem__)]
+    key = max((k for k in nodes if lengths[k] >= _MOST * total), key=depths.__getitem__)
+    return Article(nodes[key], comments.values(), lengths[key])
 
 
 def _link_density(element: Node) -> float:
@@ -142,6 +164,12 @@ def _link_density(element: Node) -> float:
     length = len(element.text.strip())
     links = element.query_selector_all('a:not([href^="#"])')[:]
     return sum(len(link.text.strip()) for link in links) / length if length else 0.0
+
+
+def _take_names(node: Node) -> None:
+    for name in ("class", "id"):
+        if node.hasattr(name):
+            node.delattr(name)
 
 
 def _remove(node: Node) -> None:

@@ -1,20 +1,14 @@
 """HTML pages to text: encoding, main text, title, and what no page may do to us."""
 
-import gzip
-import json
-import re
 import time
-from collections import Counter
-from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from datalake.licences import Finding
-from datalake.transforms.html_text import NestingError, decode_html, read_page
-
-PAGES = Path(__file__).parents[3] / "../shared/data/html"
+from datalake.transforms.html_text import Extractor, NestingError, decode_html, read_page
+from tests.benchmarks.bench_html import PAGES, load_pages, quality
 
 
 def page(body: str, head: str = "<title>A title</title>") -> bytes:
@@ -46,6 +40,20 @@ def test_text_is_normal_and_has_no_long_gaps() -> None:
     assert "one word" in found.text and "\n\n\n" not in found.text
     assert all(line == line.rstrip() for line in found.text.split("\n"))
     assert "  b" in found.text
+
+
+@pytest.mark.parametrize("extractor", ["resiliparse", "blocks"])
+@pytest.mark.parametrize("wrap", ["{}", "<main><article>{}</article></main>"])
+def test_lists_tables_and_code_stay_as_text(wrap: str, extractor: Extractor) -> None:
+    body = (
+        "<h1>Top</h1><p>words</p><h2>Part</h2><ul><li>one<li>two<ul><li>deep</ul></ul>"
+        "<ol><li>first</ol><table><tr><th>Name<th>Size<tr><td>a<td>1</table>"
+        "<pre><code>def f(x):\n    if x:\n\n        return 1\n</code></pre><dl><dt>T<dd>D</dl>"
+    )
+    assert read_page(page(wrap.format(body)), None, extractor).text == (
+        "Top\n\nwords\n\nPart\n\n  one\n  two\n    deep\n\n  first\nName\t\tSize\na\t\t1\n\n"
+        "def f(x):\n    if x:\n\n        return 1\nT\nD"
+    )
 
 
 def test_addresses_in_memory_are_the_same_in_every_text() -> None:
@@ -124,8 +132,9 @@ def test_any_bytes_are_read_as_some_text(payload: bytes, content_type: str | Non
         b"<dd><dt><li><p><option>" * 200_000,
         b"<script " * 500_000,
         b"<" * 5_000_000,
+        b"\xff\xfe" + ("<div>" * 1_000_000).encode("utf-16-le"),
     ],
-    ids=["deep", "lists in lists", "open scripts", "brackets"],
+    ids=["deep", "lists in lists", "open scripts", "brackets", "deep in utf-16"],
 )
 def test_a_page_made_to_be_slow_is_refused_or_read_in_seconds(html: bytes) -> None:
     began = time.process_time()
@@ -155,21 +164,16 @@ def test_a_flat_page_with_many_unclosed_elements_is_searched_for_its_main_text()
 # Quality -----------------------------------------------------------------------------------------
 
 
-def shingles(text: str) -> Counter[tuple[str, ...]]:
-    tokens = re.findall(r"\w+", text)
-    count = max(1, len(tokens) - 3)
-    return Counter(tuple(tokens[i : i + 4]) for i in range(count))
-
-
 @pytest.mark.skipif(not PAGES.is_dir(), reason="the article extraction benchmark is absent")
-def test_the_main_text_of_real_pages_is_found_as_well_as_measured() -> None:
-    truth = json.loads((PAGES / "ground_truth.json").read_text())
-    precision, recall = [], []
-    for path in sorted(PAGES.glob("*.html.gz")):
-        found = shingles(read_page(gzip.decompress(path.read_bytes()), None).text)
-        wanted = shingles(truth[path.name.removesuffix(".html.gz")]["articleBody"])
-        common = (found & wanted).total()
-        precision.append(common / max(1, found.total()))
-        recall.append(common / max(1, wanted.total()))
-    p, r = (sum(values) / len(values) for values in (precision, recall))
-    assert 2 * p * r / (p + r) > 0.92  # 0.929 measured with the benchmark's own program
+@pytest.mark.parametrize(
+    ("extractor", "least"),
+    # Measured: 0.927, 0.972, and 0.973 where trafilatura without comments has 0.962.
+    [("resiliparse", 0.925), ("blocks", 0.968), ("precise", 0.957)],
+)
+def test_the_main_text_of_real_pages_is_found_as_well_as_measured(
+    extractor: Extractor, least: float
+) -> None:
+    if extractor == "precise":
+        pytest.importorskip("trafilatura", exc_type=ImportError)
+    measured = quality(lambda html: read_page(html, None, extractor).text, load_pages())
+    assert measured.f1 > least
