@@ -5,17 +5,20 @@ import gzip
 import pickle
 from collections.abc import Iterable
 from datetime import UTC, datetime
+from itertools import pairwise
 from pathlib import Path
 from xml.sax.saxutils import escape
 
 import pyarrow as pa
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from datalake.config import Refusal
 from datalake.licences import Finding
 from datalake.sources.report import Report
 from datalake.sources.source import Place, Record, Refresh
-from datalake.sources.wikipedia import WikipediaConfig
+from datalake.sources.wikipedia import WikipediaConfig, _Cutter
 
 HEAD = """<mediawiki xmlns="http://www.mediawiki.org/xml/export-0.11/" version="0.11" xml:lang="en">
   <siteinfo>
@@ -222,6 +225,44 @@ def test_a_damaged_block_costs_itself(index: bool, tmp_path: Path, report: Repor
     assert len(report.damages) == 1
     assert f"{path} at byte {third}: " in report.damages[0]
     assert report.cut == "damaged dumps"  # so that nothing is taken for gone
+
+
+def test_no_byte_of_a_block_gets_out_whose_check_sum_is_wrong(
+    tmp_path: Path, report: Report
+) -> None:
+    path = multistream(tmp_path)
+    data = bytearray(path.read_bytes())
+    first = data.index(b"BZh91AY&SY", 1)
+    data[first + 11] ^= 0xFF  # of the check sum, which is compared when all is unpacked
+    path.write_bytes(data)
+    records = read(WikipediaConfig(files=(str(path),)), tmp_path, report)
+    assert [int(r.place.member) // 100 for r in records[:3]] == [1, 1, 1]
+    assert len(records) == 15 and len(report.damages) == 1
+
+
+def test_pages_on_both_sides_of_a_hole_are_not_joined(tmp_path: Path, report: Report) -> None:
+    xml = (HEAD + "".join(page(i) for i in range(1, 10)) + TAIL).encode()
+    one, two = (xml.index(f"<id>{i}0</id>".encode()) for i in (3, 6))  # inside pages 3 and 6
+    streams = [bz2.compress(part) for part in (xml[:one], xml[one:two], xml[two:])]
+    path = tmp_path / "dump.xml.bz2"
+    path.write_bytes(streams[0] + streams[1][:-30] + b"\0" * 30 + streams[2])
+    records = read(WikipediaConfig(files=(str(path),)), tmp_path, report)
+    assert [r.place.member for r in records] == ["1", "2", "7", "8", "9"]
+    assert len(report.damages) == 1 and not report.failed
+
+
+@given(st.lists(st.integers(0, 3000), max_size=30), st.sampled_from([400, 700, 10_000]))
+def test_pages_do_not_depend_on_where_the_stream_is_cut(cuts: list[int], bound: int) -> None:
+    xml = (page(1) + page(2, "x" * 900) + page(3)).encode()
+    whole = list(_Cutter(bound).feed(xml))
+    assert [cut.whole for cut in whole] == [bound > 600, bound > 2000, bound > 600]
+    cutter, found = _Cutter(bound), []
+    places = [0, *sorted(cuts), len(xml)]
+    for start, end in pairwise(places):
+        found += list(cutter.feed(xml[start:end]))
+    assert [cut.whole for cut in found] == [cut.whole for cut in whole]
+    assert [c.xml for c in found if c.whole] == [c.xml for c in whole if c.whole]
+    assert not cutter.inside
 
 
 def test_a_dump_that_ends_too_early_gives_what_is_there(tmp_path: Path, report: Report) -> None:

@@ -251,9 +251,14 @@ def test_absurd_markup_is_refused(source: str, reason: str) -> None:
 
 @pytest.mark.parametrize(
     "source",
-    ["<ref>" * 20_000, "<pre>" * 20_000, "<!--" * 20_000, "<a " * 20_000, "<b>" * 20_000]
+    ["<ref>" * 20_000, "<pre>" * 400_000, "<!--" * 20_000, "<a " * 20_000, "<b>" * 20_000]
     + ["(" + "{{x}} " * 10_000, " " * 1_000_000 + "{{x}}", "{|\n|" * 20_000, "''" * 100_000]
     + ["{{a|" * 30 + "x" + "}}" * 30, "-{" * 50_000, "( " * 50_000 + "{{x}}", "_" * 100_000],
 )
 def test_what_nothing_closes_is_read_in_one_pass(source: str) -> None:
     read(source)  # minutes, where it is not
+
+
+def test_some_brackets_that_nothing_closes_are_no_reason_to_refuse() -> None:
+    assert read("[http://x.org a\n" * 60 + "word\n" * 1000).endswith("word")
+    assert read("[[a " * 30 + "{{b " * 5 + "word").endswith("word")
