@@ -76,6 +76,24 @@ def test_pages_are_read_whatever_compresses_their_records(
     assert not refresh.report.damages
 
 
+@pytest.mark.parametrize("compress", [gzip.compress, zstd, lz4, bytes], ids=lambda f: f.__name__)
+def test_a_flipped_bit_costs_its_record_alone_whatever_compresses_it(
+    tmp_path: Path, refresh: Refresh, compress: type[bytes]
+) -> None:
+    rng = random.Random(0)
+    members = [compress(page(f"http://e.org/{n}", rng.randbytes(3000))) for n in range(6)]
+    data = bytearray(b"".join(members))
+    data[sum(map(len, members[:2])) + len(members[2]) // 2] ^= 0x10
+    (tmp_path / "1.warc").write_bytes(data)
+    found = read(config(tmp_path, "1.warc"), refresh)
+    assert [r.uri[-1] for r in found] == ["0", "1", "3", "4", "5"]
+    assert [(r.place.offset, r.place.length) for r in found] == [
+        (sum(map(len, members[:n])), len(members[n])) for n in (0, 1, 3, 4, 5)
+    ]
+    (damage,) = refresh.report.damages
+    assert f"record at byte {sum(map(len, members[:2]))}: " in damage
+
+
 def test_texts_of_a_wet_file_are_text_with_their_languages(
     tmp_path: Path, refresh: Refresh
 ) -> None:
