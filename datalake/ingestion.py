@@ -151,8 +151,9 @@ class _Reading:
 
     def _read(self, reader: Reader, pieces: list[Piece]) -> Iterator[tuple[Piece, Read]]:
         """Read in this process what is small or has to be, the rest as tasks of Spark."""
-        few = len(pieces) == 1 or sum(piece.num_bytes for piece in pieces) <= _SMALL
-        if self.config.in_driver or few:
+        sizes = [piece.num_bytes for piece in pieces]
+        small = all(sizes) and sum(sizes) <= _SMALL  # 0: nobody knows
+        if self.config.in_driver or small or len(pieces) == 1:
             here = Reader(**{**vars(reader), "say": self.workspace.say})
             for piece in pieces:
                 yield piece, _again(here, piece)

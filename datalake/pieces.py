@@ -80,7 +80,9 @@ class Reader:
             match event:
                 case Record():
                     row = self._row(identity, event)
-                    same = at is not None and row["payload_digest"] == state.digest_at(at)
+                    same = at is not None and state.is_same(
+                        at, row["payload_digest"], row["licence"]
+                    )
                     if same and not event.restated:
                         refresh.report.unchanged += 1
                     else:

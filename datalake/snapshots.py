@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import xxhash
 
 from datalake.sources.record import doc_id
 from datalake.tables import Lake
@@ -25,7 +26,7 @@ _DIGEST_BYTES = 20  # of SHA-1
 class State:
     """The records of ``origin`` before a refresh, as the chosen snapshots of its table left them.
 
-    36 bytes a record are held; the rows themselves are read when they are asked for.
+    44 bytes a record are held; the rows themselves are read when they are asked for.
     """
 
     lake: Lake
@@ -35,6 +36,7 @@ class State:
     snapshots: tuple[str, ...]
     ids: np.ndarray  # bytes [records], 16 each, ascending
     digests: np.ndarray  # uint8 [records, 20]: SHA-1 of the payload
+    licences: np.ndarray  # uint64 [records]: hash of the SPDX expression
 
     @classmethod
     def before(cls, lake: Lake, table: str, origin: str, earlier: Callable[[str], bool]) -> "State":
@@ -43,16 +45,17 @@ class State:
         parts = [] if version is None else lake.parts(table, version)
         names = sorted({dict(part.partition)["snapshot"] for part in parts})
         chosen = tuple(name for name in names if earlier(name))
-        empty = np.zeros(0, "S16"), np.zeros((0, _DIGEST_BYTES), np.uint8)
-        state = cls(lake, table, origin, version, chosen, *empty)
-        rows = state.rows(["doc_id", "payload_digest"])
+        empty = np.zeros((0, _DIGEST_BYTES), np.uint8), np.zeros(0, np.uint64)
+        state = cls(lake, table, origin, version, chosen, np.zeros(0, "S16"), *empty)
+        rows = state.rows(["doc_id", "payload_digest", "licence"])
         if not len(rows):
             return state
         ids = np.array([bytes.fromhex(i) for i in rows["doc_id"].to_pylist()], "S16")
         digests = b"".join(map(_digest_bytes, rows["payload_digest"].to_pylist()))
         order = np.argsort(ids)
-        table_of = np.frombuffer(digests, np.uint8).reshape(-1, _DIGEST_BYTES)
-        return cls(lake, table, origin, version, chosen, ids[order], table_of[order])
+        by_row = np.frombuffer(digests, np.uint8).reshape(-1, _DIGEST_BYTES)[order]
+        licences = np.array([_hash(licence) for licence in rows["licence"].to_pylist()], np.uint64)
+        return cls(lake, table, origin, version, chosen, ids[order], by_row, licences[order])
 
     def digest(self, uri: str, position: str = "") -> str | None:
         """Payload digest of a record, None where there is none or where it is gone."""
@@ -64,6 +67,10 @@ class State:
         wanted = np.array(bytes.fromhex(identity), "S16")
         at = int(np.searchsorted(self.ids, wanted))
         return at if at < len(self.ids) and self.ids[at] == wanted else None
+
+    def is_same(self, at: int, payload_digest: str, licence: str | None) -> bool:
+        """Whether the record that stands at ``at`` has these bytes, under this licence."""
+        return self.digest_at(at) == payload_digest and self.licences[at] == _hash(licence)
 
     def digest_at(self, at: int) -> str:
         """Payload digest of the record that stands at ``at``."""
@@ -134,6 +141,10 @@ def superseded(
     taken = set(map(key_of, there.select(KEY).to_pylist()))
     others = {key_of(row) for part in (rows, later) for row in part.select(KEY).to_pylist()}
     return frozenset(others - taken)
+
+
+def _hash(licence: str | None) -> int:
+    return xxhash.xxh3_64_intdigest((licence or "").encode())
 
 
 def _digest_bytes(digest: str) -> bytes:

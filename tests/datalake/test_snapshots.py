@@ -76,6 +76,15 @@ def test_a_snapshot_holds_what_is_new_changed_or_gone(workspace: Workspace, fold
     }
 
 
+def test_a_record_under_another_licence_is_another_version(
+    workspace: Workspace, folder: Path
+) -> None:
+    refresh(workspace, 1, folder=str(folder))
+    found = refresh(workspace, 2, folder=str(folder), licence="MIT")
+    assert found.commit.rows == 10 and found.report.unchanged == 0
+    assert refresh(workspace, 3, folder=str(folder), licence="MIT").report.unchanged == 5
+
+
 def test_what_is_gone_may_come_back(workspace: Workspace, folder: Path) -> None:
     refresh(workspace, 1, folder=str(folder))
     (folder / "b.txt").unlink()

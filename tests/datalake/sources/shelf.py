@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import ClassVar, Literal
 
+from datalake.licences import Finding
 from datalake.sources.source import Event, Piece, Place, Record, Refresh, SourceConfig
 
 
@@ -43,6 +44,7 @@ class Shelf(SourceConfig):
                 payload=payload,
                 place=Place(archive=piece.uri, member=str(number)),
                 fetched_at=datetime.now(UTC),
+                licence=Finding(self.licence, "recipe", 1.0) if self.licence else None,
                 own={"path": piece.name},
             )
 
