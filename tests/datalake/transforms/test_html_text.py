@@ -51,7 +51,7 @@ def test_lists_tables_and_code_stay_as_text(wrap: str, extractor: Extractor) -> 
         "<pre><code>def f(x):\n    if x:\n\n        return 1\n</code></pre><dl><dt>T<dd>D</dl>"
     )
     assert read_page(page(wrap.format(body)), None, extractor).text == (
-        "Top\n\nwords\n\nPart\n\n  one\n  two\n    deep\n  first\nName\t\tSize\na\t\t1\n\n"
+        "Top\n\nwords\n\nPart\n\n  one\n  two\n    deep\n  first\nName\t\tSize\na\t\t1\n"
         "def f(x):\n    if x:\n\n        return 1\nT\nD"
     )
 
