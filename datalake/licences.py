@@ -92,8 +92,8 @@ class Finding:
 
 
 @cache
-def is_allowed(expression: str) -> bool:
-    """Whether text under ``expression`` may be trained on.
+def is_allowed(expression: str, also: frozenset[str] = frozenset()) -> bool:
+    """Whether text under ``expression`` may be trained on, by the index or by the ids in ``also``.
 
     OR needs one allowed licence, AND needs all. WITH counts as its licence: an exception takes
     conditions away and adds none.
@@ -102,7 +102,7 @@ def is_allowed(expression: str) -> bool:
         tree = _licensing().parse(expression)
     except ExpressionError:
         return False
-    return tree is not None and _judge(tree)
+    return tree is not None and _judge(tree, also)
 
 
 @cache
@@ -219,14 +219,13 @@ def _from_classifiers(classifiers: Iterable[str]) -> str | None:
     return both(licence for licence in found if licence is not None)
 
 
-def _judge(tree: Any) -> bool:
+def _judge(tree: Any, also: frozenset[str]) -> bool:
     licensing = _licensing()
-    if isinstance(tree, licensing.OR):
-        return any(map(_judge, tree.args))
-    if isinstance(tree, licensing.AND):
-        return all(map(_judge, tree.args))
+    if isinstance(tree, licensing.OR | licensing.AND):
+        of = any if isinstance(tree, licensing.OR) else all
+        return of(_judge(part, also) for part in tree.args)
     symbol = tree.license_symbol if isinstance(tree, LicenseWithExceptionSymbol) else tree
-    return _categories().get(symbol.key) in ALLOWED_CATEGORIES
+    return symbol.key in also or _categories().get(symbol.key) in ALLOWED_CATEGORIES
 
 
 @cache

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 import dagster as dg
 import pyarrow.compute as pc
 
-from datalake.licences import is_allowed
 from datalake.schemas import TABLES
 from orchestration import freshness, resources
 
@@ -58,9 +57,10 @@ def _unique_keys(key: str) -> dg.AssetChecksDefinition:
 )
 def licences_are_allowed(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
     """Every licence of the corpus is on the allow list; an unknown one is the rules' business."""
+    kept = resources.recipe().datalake.kept
     rows = resources.workspace().lake.read("corpus", _version(context, "corpus"), ["licence"])
     counts = {c["values"]: c["counts"] for c in pc.value_counts(rows["licence"]).to_pylist()}
-    refused = {k: n for k, n in counts.items() if k is not None and not is_allowed(k)}
+    refused = {k: n for k, n in counts.items() if k is not None and not kept.allows(k)}
     return dg.AssetCheckResult(
         passed=not refused, metadata={"licences": len(counts), "refused": refused}
     )

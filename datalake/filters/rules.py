@@ -23,7 +23,7 @@ import pyarrow.compute as pc
 from pydantic import Discriminator, Tag, field_validator, model_validator
 
 from datalake.config import Config, Refusal
-from datalake.licences import is_allowed
+from datalake.licences import is_allowed, spdx
 from datalake.schemas import TABLES
 
 LICENCE_REFUSED = "licence_refused"
@@ -156,6 +156,8 @@ class KeptConfig(Config):
 
     rules: dict[str, tuple[Entry, ...]]  # kind of source -> names of sets, and rules
     unknown_licence: dict[str, Literal["keep", "drop"]]  # kind of source -> what to do
+    # SPDX ids beyond the permissive ones, such as Wikipedia's CC-BY-SA-4.0: for you to judge.
+    also_allowed: tuple[str, ...] = ()
 
     @field_validator("rules")
     @classmethod
@@ -168,6 +170,18 @@ class KeptConfig(Config):
                         f"got {entry}" + _nearest(entry, tuple(RULE_SETS))
                     )
         return rules
+
+    @field_validator("also_allowed")
+    @classmethod
+    def _licences_are_known(cls, also_allowed: tuple[str, ...]) -> tuple[str, ...]:
+        for name in also_allowed:
+            if spdx(name) != name:
+                raise ValueError(f"also_allowed must name SPDX licences, got {name}")
+        return also_allowed
+
+    def allows(self, expression: str) -> bool:
+        """Whether the licence ``expression`` lets a document pass."""
+        return is_allowed(expression, frozenset(self.also_allowed))
 
     def rules_for(self, source: str) -> tuple[Rule, ...]:
         """The rules of a kind of source, in order, names unique."""
@@ -212,7 +226,7 @@ def decide(signals: pa.RecordBatch, config: KeptConfig) -> pa.RecordBatch:
         unknown = signals["licence"].is_null().to_numpy(zero_copy_only=False)
         if config.unknown_licence[kind] == "drop":
             drop(of_kind & unknown, LICENCE_UNKNOWN)
-        drop(of_kind & ~unknown & ~_allowed(signals["licence"]), LICENCE_REFUSED)
+        drop(of_kind & ~unknown & ~_allowed(signals["licence"], config), LICENCE_REFUSED)
         for rule in config.rules_for(kind):
             drop(of_kind & rule.fails(signals), rule.name)
     columns = {name: signals[name] for name in _ALWAYS_READ}
@@ -228,10 +242,10 @@ def require_some_kept(num_kept: int, reasons: Mapping[str, int]) -> None:
         raise Refusal(f"datalake.kept.rules must keep at least one document, got none: {said}")
 
 
-def _allowed(licence: pa.StringArray) -> np.ndarray:
+def _allowed(licence: pa.StringArray, config: KeptConfig) -> np.ndarray:
     """Which rows have an allowed licence; each different expression is judged once."""
     expressions = pc.unique(licence.drop_null())
-    good = [e for e in expressions.to_pylist() if is_allowed(e)]
+    good = [e for e in expressions.to_pylist() if config.allows(e)]
     return _is_one_of(licence, good)
 
 

@@ -120,6 +120,21 @@ def test_licences_are_judged_first_and_unknown_ones_by_the_source() -> None:
     assert reasons(rows, config(few, unknown="drop"))[2] == "licence_unknown"
 
 
+def test_a_recipe_may_allow_licences_beyond_the_permissive_ones() -> None:
+    rules = config({"name": "few", "signal": "num_words", "at_least": 0})
+    wider = rules.model_copy(update={"also_allowed": ("CC-BY-SA-4.0",)})
+    names = ("CC-BY-SA-4.0", "MIT AND CC-BY-SA-4.0", "CC-BY-SA-3.0", "GPL-2.0-only OR CC-BY-SA-4.0")
+    rows = signals(*({"licence": name} for name in names))
+    refused = "licence_refused"
+    assert reasons(rows, rules) == [refused] * 4
+    assert reasons(rows, wider) == [None, None, refused, None]
+
+
+def test_a_licence_that_spdx_does_not_know_cannot_be_allowed() -> None:
+    with pytest.raises(ValueError, match="also_allowed must name SPDX licences, got CC-BY-SA-9"):
+        KeptConfig(rules={}, unknown_licence={}, also_allowed=("CC-BY-SA-9",))
+
+
 def test_only_the_columns_that_the_rules_need_are_read() -> None:
     rules = config({"name": "few", "signal": "num_words", "at_least": 1})
     assert rules.columns == ("doc_id", "source", "licence", "num_bytes", "num_words")
