@@ -50,7 +50,7 @@ _BOMS = (b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")
 _BINARY = re.compile(rb"[\x00-\x06\x0e-\x1a\x1c-\x1f]")
 _BINARY_HEADS = (b"%PDF-", b"%!PS", b"{\\rtf", b"\x1f\x8b", b"BZh", b"PK\x03\x04")
 _HTML = re.compile(
-    rb"\A\s*(?:<!--.*?-->\s*)*<(?:!doctype\s+html|html\b)", re.IGNORECASE | re.DOTALL
+    rb"\A\s*(?:<!--(?:(?!-->).)*-->\s*)*<(?:!doctype\s+html|html\b)", re.IGNORECASE | re.DOTALL
 )
 _HEADER = (
     rb"(?:Return-Path|Delivered-To|Received|Message-ID|MIME-Version|From|Date|Subject|X-[\w-]+)"
@@ -83,7 +83,7 @@ def media_type(path: str, head: bytes) -> str | None:
         return None
     if _MAILBOX.match(head):
         return MAILBOX
-    if _MAIL.match(head) and _FROM_AND_DATE.search(head):
+    if _MAIL.match(head) and _FROM_AND_DATE.match(head):
         return MAIL
     return HTML if _HTML.match(head) else PLAIN
 

@@ -14,9 +14,12 @@ from datalake.transforms.text import Text, Unreadable
 
 _MAX_OUTPUT = 1000  # characters of one result: a screen of 80 x 12; a longer one is left out
 _NAMES = {"c++": "cpp", "c#": "csharp", "f#": "fsharp"}  # of kernels: as files are called here
-_PICTURE = re.compile(r"!\[([^\]]{0,1000})\]\(\s*data:[^)]*\)|<img\b[^>]*\bsrc=[\"']?data:[^>]*>")
-_FENCE = re.compile(r"^\s*(`{3,})", re.MULTILINE)
-_HEADING = re.compile(r"^#{1,6}[ \t]+(.+?)[ \t#]*$", re.MULTILINE)
+# Parts of these exclude what they begin with, so that no text takes longer than its length.
+_PICTURE = re.compile(
+    r"!\[([^\]\[]{0,1000})\]\(\s?data:[^)\s!]*[^)!]{0,200}\)|<img\b[^<>]*\bsrc=[\"']?data:[^<>]*>"
+)
+_FENCE = re.compile(r"^[ \t]*(`{3,})", re.MULTILINE)
+_HEADING = re.compile(r"^#{1,6}[ \t]+([^\s#][^\n]{0,1000})", re.MULTILINE)
 _ESCAPE = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")  # colours of a terminal
 
 
@@ -54,7 +57,7 @@ def read_notebook(payload: bytes) -> Text:
         source = _PICTURE.sub(lambda match: match[1] or "", source)
         prose += len(source)
         heading = _HEADING.search(source)
-        title = title or (heading[1] if heading else "")
+        title = title or (heading[1].rstrip("# \t") if heading else "")
         blocks.append(source.strip("\n"))
     if not blocks:
         raise Unreadable("empty")

@@ -2,6 +2,7 @@ import pytest
 
 from datalake.transforms.file_types import (
     DOCX,
+    HEAD_BYTES,
     HTML,
     MAIL,
     MAILBOX,
@@ -59,3 +60,11 @@ def test_a_name_is_not_believed_against_the_content(path, head):
 def test_files_of_other_types_are_not_even_opened(path):
     assert not may_be_read(path)
     assert media_type(path, b"text") is None
+
+
+@pytest.mark.parametrize(
+    "unit", [b"<!---->", b"From: ", b"\n", b"From:\n", b" ", b"<!--", b"From x "]
+)
+def test_a_head_made_to_be_slow_is_not(unit):
+    for start in (b"", b"From: x\n"):
+        assert media_type("file", start + unit * (HEAD_BYTES // len(unit))) == PLAIN

@@ -89,6 +89,16 @@ def test_the_language_is_the_kernels_where_most_is_code(prose, language):
 
 
 @pytest.mark.parametrize(
+    "unit",
+    ["![a", "<img ", "![](data:", "<img src=data:", "```", "# ", "#", " ", "[", "\n", "<a src="],
+)
+def test_a_cell_made_to_be_slow_is_not(unit):
+    source = unit * (300_000 // len(unit)) + "x\n"
+    cells = markdown("# " + source), markdown(source), code(source)
+    assert notebook(*cells).text  # minutes, where any part of it took quadratic time
+
+
+@pytest.mark.parametrize(
     ("payload", "reason"),
     [
         (b"{", "not a notebook: damaged JSON"),
