@@ -1,6 +1,7 @@
 """Git as it is asked: trees, contents, fetches, and what an untrusted repository cannot do."""
 
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -81,6 +82,17 @@ def test_a_fetch_keeps_every_commit_and_leaves_large_files_out(
     assert git.read_path(folder, second, "a.py") == b"2\n"
     with git.Blobs(folder) as blobs, pytest.raises(git.GitError, match="must be a blob"):
         blobs.read(next(e.object_id for e in git.tree(folder, second) if e.path == b"big"))
+
+
+def test_a_commit_fetched_once_survives_a_cleaning(repository: Repository, tmp_path: Path) -> None:
+    folder = tmp_path / "clone.git"
+    first = repository.commit({"a.py": "1\n"})
+    fetch(repository, folder)
+    repository.git("checkout", "--quiet", "--orphan", "rewritten")  # without the first
+    repository.commit({"a.py": "2\n"})
+    fetch(repository, folder)
+    subprocess.run(["git", "-C", folder, "gc", "--quiet", "--prune=now"], check=True)
+    assert git.read_path(folder, first, "a.py") == b"1\n"
 
 
 def test_a_commit_that_is_there_is_not_fetched_again(
@@ -166,7 +178,10 @@ def test_settings_of_the_user_are_not_read(
     broken = tmp_path / "home"
     broken.mkdir()
     (broken / ".gitconfig").write_text("[broken\n")
+    (broken / "git").mkdir()
+    (broken / "git/config").write_text("[broken\n")
     monkeypatch.setenv("HOME", str(broken))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(broken))
     monkeypatch.setenv("GIT_DIR", str(tmp_path / "nowhere"))
     monkeypatch.setenv("GIT_CONFIG_COUNT", "1")
     assert git.resolve(git.objects_of(repository.folder), None) == commit
