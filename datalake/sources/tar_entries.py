@@ -17,6 +17,7 @@ from datalake.sources.unpacking import DamageError, Stream
 BLOCK = tarfile.BLOCKSIZE
 _NOTHING = b"\0" * BLOCK
 _MAX_HEADER = 1 << 20  # of an extended header; names need a few hundred bytes
+_RECORD = re.compile(rb"(\d{1,7}) ([^=\n]{1,200})=")
 _PAX_HEADERS = (tarfile.XHDTYPE, tarfile.SOLARIS_XHDTYPE)
 _HEADERS = (
     *_PAX_HEADERS,
@@ -116,13 +117,14 @@ def _kind(info: tarfile.TarInfo, extended: dict[str, str]) -> Kind:
 def _extended(data: bytes) -> dict[str, str]:
     """Records of an extended header, ``"<length> <key>=<value>\\n"`` each (POSIX, pax)."""
     found = {}
-    while (match := re.match(rb"(\d{1,7}) ([^=]+)=", data)) is not None:
-        length = int(match[1])
-        if length <= match.end() - 1:
+    at = 0
+    while (match := _RECORD.match(data, at)) is not None:
+        end = at + int(match[1])
+        if end <= match.end():
             break
-        value = data[match.end() : length - 1]
+        value = data[match.end() : end - 1]
         found[match[2].decode("utf-8", "replace")] = value.decode("utf-8", "surrogateescape")
-        data = data[length:]
+        at = end
     return found
 
 

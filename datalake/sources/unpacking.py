@@ -14,6 +14,8 @@ from typing import BinaryIO, Protocol
 from fastwarc.stream_io import ZstdReader
 
 CHUNK = 256 << 10
+# Of one of many short streams; what is behind its end is read once more for the next one.
+_FIRST_CHUNK = 1 << 10
 # xz -9 needs 65 MiB to be read (its manual); more is asked for by nothing but an attack.
 _MAX_DICTIONARY = 128 << 20
 
@@ -51,9 +53,12 @@ class Stream:
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def unread(self, data: bytes) -> None:
-        if data:
+        self.at -= len(data)
+        start = self._from - len(data)
+        if start >= 0 and self._held.startswith(data, start):  # as it came: nothing is copied
+            self._from = start
+        else:
             self._held, self._from = data + self._held[self._from :], 0
-            self.at -= len(data)
 
     def peek(self, num_bytes: int) -> bytes:
         data = self.read(num_bytes)
@@ -162,8 +167,10 @@ def decoded(stream: Stream, codec: Codec) -> Iterator[bytes]:
         yield from _decoded_zstd(stream)
         return
     decoder = codec.begin()
+    num_bytes = _FIRST_CHUNK
     while True:
-        data = stream.read() if decoder.needs_input else b""
+        data = stream.read(num_bytes) if decoder.needs_input else b""
+        num_bytes = min(2 * num_bytes, CHUNK)
         if decoder.needs_input and not data:
             raise DamageError("ends too early")
         try:
@@ -176,7 +183,7 @@ def decoded(stream: Stream, codec: Codec) -> Iterator[bytes]:
             stream.unread(decoder.unused_data)
             if codec.magic is None or stream.peek(len(codec.magic)) != codec.magic:
                 return
-            decoder = codec.begin()
+            decoder, num_bytes = codec.begin(), _FIRST_CHUNK
 
 
 class _Readable:

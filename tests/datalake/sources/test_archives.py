@@ -110,6 +110,18 @@ def test_compressed_streams_after_each_other_are_one():
     assert contents(unpack(two, "a.gz")) == {"a": b"one two"}
 
 
+def test_many_short_streams_take_time_in_proportion_to_their_bytes():
+    tiny = gzip.compress(b"x", 1)
+    many = tiny * 100_000  # minutes, where every stream copies what follows it
+    assert contents(unpack(many, "a.gz")) == {"a": b"x" * 100_000}
+
+
+def test_a_header_of_many_records_takes_time_in_proportion_to_its_bytes(report):
+    info = tarfile.TarInfo("a.txt")
+    info.pax_headers = {f"{number:x}": "" for number in range(100_000)}
+    assert contents(unpack(tar_of([(info, b"1")]), "a.tar", report)) == {"a.txt": b"1"}
+
+
 def test_times_are_those_of_the_members():
     assert unpack(zipped({"a": b"1"}), "a.zip")[0].modified_at == datetime(
         2020, 2, 29, 12, 30, 2, tzinfo=UTC
