@@ -138,7 +138,10 @@ class RepositoriesConfig(CodeConfig):
                 raise Refusal(f"{where}.url must be {rule}, got {url!r}")
             return address, _UNKNOWN_BYTES
         if git.is_repository(Path(url)):
-            return address, git.num_bytes(git.objects_of(Path(url)))
+            try:
+                return address, git.num_bytes(git.objects_of(Path(url)))
+            except git.GitError:
+                return address, _UNKNOWN_BYTES  # reading it will say what is wrong
         if not Path(url).is_file():  # else an unmounted disk would delete all its records
             raise Refusal(f"{where}.url must be a repository or an archive, got {url!r}")
         return address, Path(url).stat().st_size
