@@ -20,7 +20,7 @@ from datalake.licences import (
     Finding,
     both,
     either,
-    found_in_source,
+    from_source,
     keys,
     spdx,
 )
@@ -102,7 +102,7 @@ class LicenceFiles:
         name = basename(path).lower()
         text = payload.decode("utf-8", "replace")
         if name.endswith(".license"):
-            if (found := found_in_source(payload)) is not None:
+            if (found := from_source(payload)) is not None:
                 self._beside[path.removesuffix(".license")] = _at(found, f"SPDX tag in {path}")
         elif name == "reuse.toml":
             self._annotations += _reuse(dirname(path), path, text)
@@ -143,7 +143,7 @@ class LicenceFiles:
 
 def of_file(payload: bytes) -> Finding | None:
     """What a source file says of itself, by SPDX tags or by a notice at its top."""
-    found = found_in_source(payload)
+    found = from_source(payload)
     if found is not None:
         return found
     head = payload[:_HEAD_BYTES]
@@ -245,7 +245,7 @@ class _Folder:
 def _of_text(path: str, compared: Comparison, text: str) -> Finding:
     if compared.matches:
         return _of_comparison(path, compared)
-    if (tag := found_in_source(text.encode())) is not None:
+    if (tag := from_source(text.encode())) is not None:
         return _at(tag, f"SPDX tag in {path}")
     if len(text) <= _HEAD_BYTES:
         licence = both(notice_in(text)) or spdx(text)

@@ -120,7 +120,7 @@ def spdx(text: str) -> str | None:
     return None
 
 
-def found_in_metadata(metadata: PackageMetadata) -> Finding | None:
+def from_metadata(metadata: PackageMetadata) -> Finding | None:
     """Licence of a Python distribution, from its core metadata; None if it does not say.
 
     License-Expression comes first (PEP 639), then a License field of one line, the classifiers,
@@ -139,13 +139,7 @@ def found_in_metadata(metadata: PackageMetadata) -> Finding | None:
     )
 
 
-def from_metadata(metadata: PackageMetadata) -> str | None:
-    """The expression of ``found_in_metadata``."""
-    found = found_in_metadata(metadata)
-    return found.licence if found else None
-
-
-def found_in_source(head: bytes) -> Finding | None:
+def from_source(head: bytes) -> Finding | None:
     """Licence that a source file states for itself by SPDX tags near its top. All of them hold.
 
     A tag that names a licence of the author's own, ``LicenseRef-...``, gives ``UNKNOWN``.
@@ -155,13 +149,7 @@ def found_in_source(head: bytes) -> Finding | None:
     return _finding(both(known), "SPDX tag in the file", 1.0)
 
 
-def from_source(head: bytes) -> str | None:
-    """The expression of ``found_in_source``."""
-    found = found_in_source(head)
-    return found.licence if found else None
-
-
-def found_in_url(url: str) -> Finding | None:
+def from_url(url: str) -> str | None:
     """Licence whose text is at ``url``: Creative Commons, OSI, SPDX, Apache and GNU pages."""
     for pattern, licence in _URLS:
         if (match := re.search(pattern, url, re.IGNORECASE)) is None:
@@ -171,14 +159,8 @@ def found_in_url(url: str) -> Finding | None:
             licence = f"CC-{named['kind'].strip('-')}-{named['version']}"
         elif "id" in named:
             licence = named["id"]
-        return _finding(spdx(licence or ""), f"link to {match[0]}", 0.9)
+        return spdx(licence or "")
     return None
-
-
-def from_url(url: str) -> str | None:
-    """The expression of ``found_in_url``."""
-    found = found_in_url(url)
-    return found.licence if found else None
 
 
 def both(expressions: Iterable[str]) -> str | None:

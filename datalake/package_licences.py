@@ -13,7 +13,7 @@ import tomllib
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from datalake.licences import UNKNOWN, Finding, both, either, found_in_metadata, spdx
+from datalake.licences import UNKNOWN, Finding, both, either, from_metadata, spdx
 
 # Names of licences in a sentence; the longer ones first.
 _NAMED = (
@@ -98,7 +98,7 @@ def _setup_py(text: str) -> Finding | None:
 
 
 def _core_metadata(text: str) -> Finding | None:
-    return found_in_metadata(email.parser.HeaderParser().parsestr(text))  # type: ignore[arg-type]
+    return from_metadata(email.parser.HeaderParser().parsestr(text))  # type: ignore[arg-type]
 
 
 def _package_json(text: str) -> Finding | None:

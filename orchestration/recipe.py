@@ -54,6 +54,8 @@ _Loader.add_implicit_resolver(
     re.compile(r"^[-+]?(\d[\d_]*\.?[\d_]*|\.\d+)([eE][-+]?\d+)?$|^[-+]?\.(inf|Inf)$|^\.nan$"),
     list("-+0123456789."),
 )
+
+
 def load_recipe(name: str) -> Recipe:
     """The recipe called ``name``, or in the file ``name``. Raises Refusal on anything wrong."""
     path = find_recipe(name)

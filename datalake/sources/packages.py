@@ -65,7 +65,7 @@ class PackagesConfig(SourceConfig):
         seen: set[str] = set()  # two distributions may hold the same files
         for number, package in enumerate(self.packages):
             found = _find(number, package.name)
-            stated = _stated(licences.from_metadata(found.metadata), "package metadata")
+            stated = licences.from_metadata(found.metadata)
             name = canonical_name(package.name)
             for file in _sample(_files(found, self, report), package.max_bytes, report):
                 if file.path in seen:
@@ -87,8 +87,7 @@ class PackagesConfig(SourceConfig):
                     payload=payload,
                     place=Place(archive=file.path, length=len(payload)),
                     fetched_at=datetime.now(UTC),
-                    licence=_stated(licences.from_source(payload), "SPDX tag in the file")
-                    or stated,
+                    licence=licences.from_source(payload) or stated,
                     own={"project": name, "revision": found.version, "path": file.name},
                 )
 
@@ -96,10 +95,6 @@ class PackagesConfig(SourceConfig):
     def read_again(cls, place: Place) -> bytes:
         """The file at ``place``."""
         return Path(place.archive).read_bytes()
-
-
-def _stated(licence: str | None, evidence: str) -> licences.Finding | None:
-    return licences.Finding(licence, evidence, 1.0) if licence else None
 
 
 def canonical_name(name: str) -> str:

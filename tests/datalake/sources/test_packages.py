@@ -8,15 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from datalake.config import Refusal
-from datalake.schemas import TABLES
-from datalake.sources.packages import (
-    PackageConfig,
-    PackagesConfig,
-    canonical_name,
-    read_packages,
-)
-from datalake.sources.record import Row, doc_id, to_batches
+from datalake.sources.packages import PackageConfig, PackagesConfig, canonical_name
 from datalake.sources.report import Report
+from datalake.sources.source import Place, Record
+from tests.datalake.sources.refreshes import refresh_of
 
 
 @pytest.fixture
@@ -43,49 +38,54 @@ def install(
     (info / "RECORD").write_text("".join(f"{path},,\n" for path in files))
 
 
-def read(report: Report, *packages: str | PackageConfig, **changes: object) -> list[Row]:
+def read(report: Report, *packages: str | PackageConfig, **changes: object) -> list[Record]:
     named = tuple(p if isinstance(p, PackageConfig) else PackageConfig(name=p) for p in packages)
     values = {"packages": named, "extensions": ("py",), "max_bytes": 1_000_000}
-    return list(read_packages(PackagesConfig(**values | changes), "today", report))
+    config = PackagesConfig(**values | changes)
+    refresh = refresh_of(Path("unused"), report)
+    events = [event for piece in config.pieces(refresh) for event in config.read(piece, refresh)]
+    return [event for event in events if isinstance(event, Record)]
+
+
+def paths(records: list[Record]) -> list[str]:
+    return [record.own["path"] for record in records]
+
+
+def licences(records: list[Record]) -> list[str | None]:
+    return [record.licence and record.licence.licence for record in records]
 
 
 def test_files_come_with_package_version_path_and_licence(
     site_packages: Path, report: Report
 ) -> None:
     install(site_packages, "Some_Thing", {"some/a.py": b"a = 1\n", "some/b.txt": b"no"})
-    (row,) = read(report, "some-thing")
-    assert row["payload"] == b"a = 1\n" and row["path"] == "some/a.py"
-    assert (row["package"], row["package_version"]) == ("some-thing", "1.0")
-    assert row["licence"] == "MIT" and row["snapshot"] == "today"
-    assert row["archive"] == str(site_packages / "some/a.py")
-    assert (row["offset"], row["length"]) == (0, 6)
-
-
-def test_rows_fit_the_table(site_packages: Path, report: Report) -> None:
-    install(site_packages, "thing", {"thing/a.py": b"a\n", "thing/latin.py": b"# \xe9\n"})
-    (batch,) = to_batches(read(report, "thing"), TABLES["raw/code"].arrow)
-    batch.validate(full=True)
-    # Bytes that are no UTF-8 stay as they are: decoding them is the next stage's business.
-    assert batch["payload"].to_pylist() == [b"a\n", b"# \xe9\n"]
+    (record,) = read(report, "some-thing")
+    assert record.payload == b"a = 1\n"
+    assert record.own == {"project": "some-thing", "revision": "1.0", "path": "some/a.py"}
+    assert record.licence is not None and record.licence.evidence == "License-Expression"
+    assert record.place == Place(archive=str(site_packages / "some/a.py"), length=6)
+    assert PackagesConfig.read_again(record.place) == b"a = 1\n"
 
 
 def test_a_file_of_the_next_version_is_the_same_document(
-    site_packages: Path, tmp_path_factory: pytest.TempPathFactory, report: Report
+    site_packages: Path, report: Report
 ) -> None:
-    install(site_packages, "thing", {"thing/a.py": b"a = 1\n"})
-    (row,) = read(report, "thing")
-    assert row["doc_id"] == doc_id("code", "pkg:pypi/thing#thing/a.py")
+    install(site_packages, "thing", {"thing/a.py": b"a = 1\n", "thing/latin.py": b"# \xe9\n"})
+    first, second = read(report, "thing")
+    assert first.uri == "pkg:pypi/thing#thing/a.py" and first.position == ""
+    # Bytes that are no UTF-8 stay as they are: decoding them is the next stage's business.
+    assert second.payload == b"# \xe9\n"
 
 
 def test_a_tag_in_a_file_says_more_than_its_package(site_packages: Path, report: Report) -> None:
     tagged = b"# SPDX-License-Identifier: GPL-3.0-only\n"
     install(site_packages, "thing", {"a.py": tagged, "b.py": b"b = 1\n"})
-    assert [row["licence"] for row in read(report, "thing")] == ["GPL-3.0-only", "MIT"]
+    assert licences(read(report, "thing")) == ["GPL-3.0-only", "MIT"]
 
 
 def test_a_package_that_names_no_licence_has_none(site_packages: Path, report: Report) -> None:
     install(site_packages, "thing", {"a.py": b"a = 1\n"}, licence="Summary: x")
-    assert [row["licence"] for row in read(report, "thing")] == [None]
+    assert licences(read(report, "thing")) == [None]
 
 
 def test_a_capped_package_gives_the_same_sample_whatever_came_first(
@@ -95,12 +95,12 @@ def test_a_capped_package_gives_the_same_sample_whatever_came_first(
     install(site_packages, "one", files)
     install(site_packages, "two", {f"n/{p}": c for p, c in reversed(files.items())})
     capped = PackageConfig(name="one", max_bytes=1000)
-    names = [row["path"] for row in read(report, capped)]
+    names = paths(read(report, capped))
     assert len(names) == 10 and names == sorted(names) and names != sorted(files)[:10]
     assert report.skipped == {"over the cap of its package": 40}
-    again = [row["path"] for row in read(Report("test", lambda line: None), capped)]
+    again = paths(read(Report("test", lambda line: None), capped))
     more = PackageConfig(name="one", max_bytes=2000)
-    larger = [row["path"] for row in read(Report("test", lambda line: None), more)]
+    larger = paths(read(Report("test", lambda line: None), more))
     assert again == names and set(names) < set(larger)
 
 
@@ -115,7 +115,7 @@ def test_what_is_left_out_is_counted(site_packages: Path, report: Report) -> Non
     files = {"a.py": b"a = 1\n", "empty.py": b"", "big.py": b"x" * 2000, "gone.py": b"x"}
     install(site_packages, "thing", {**files, "../bin/script.py": b"x"})
     (site_packages / "gone.py").unlink()
-    assert [row["path"] for row in read(report, "thing", max_file_bytes=1000)] == ["a.py"]
+    assert paths(read(report, "thing", max_file_bytes=1000)) == ["a.py"]
     assert report.skipped == {"empty": 1, "larger than max_file_bytes": 1}
 
 
@@ -124,7 +124,7 @@ def test_a_file_that_two_distributions_list_is_taken_once(
 ) -> None:
     install(site_packages, "one", {"a.py": b"a = 1\n"})
     install(site_packages, "two", {"a.py": b"a = 1\n"})
-    assert [row["package"] for row in read(report, "one", "two")] == ["one"]
+    assert [record.own["project"] for record in read(report, "one", "two")] == ["one"]
     assert report.skipped == {"in two distributions": 1}
 
 
