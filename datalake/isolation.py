@@ -7,6 +7,7 @@ milliseconds and shares the items, so only results are copied.
 """
 
 import faulthandler
+import gc
 import math
 import mmap
 import multiprocessing
@@ -126,6 +127,7 @@ def _work(
         resource.setrlimit(resource.RLIMIT_AS, (ceiling, ceiling))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     faulthandler.disable()  # the parent says what happened, in one line
+    gc.freeze()  # a collection would touch, and so copy, all objects of the parent
     results: list[R | Lost] = []
     sent_at = -math.inf  # the first result goes at once, also if the second item hangs
     for index, item in enumerate(items):
