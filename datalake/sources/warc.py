@@ -25,7 +25,6 @@ from datalake.sources.remote import Reading, RemoteError, Version, open_at, read
 from datalake.sources.report import Report
 from datalake.sources.urls import canonical
 from datalake.sources.warc_digest import Stated, stated
-from datalake.sources.warc_writer import WarcWriter as WarcWriter
 
 _MARKS = (  # how a compressed record starts; a file is of one kind throughout
     b"\x1f\x8b\x08",  # gzip

@@ -174,7 +174,7 @@ def one_core() -> Iterator[None]:
 
 
 def against_bare(path: Path, num_bytes: int) -> Result:
-    config = DocumentsConfig()
+    config = DocumentsConfig(extractor="resiliparse")  # what the peer does
     jobs = {
         "ours": lambda: stage(path, config),
         "peer": lambda: bare(path),

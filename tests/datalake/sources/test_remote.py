@@ -18,7 +18,7 @@ from datalake.sources.remote import (
     read_lines,
     read_range,
 )
-from datalake.sources.warc import WarcWriter
+from datalake.sources.warc_writer import WarcWriter
 from tests.datalake.sources.range_site import RangeSite, Served, serving
 from tests.datalake.sources.test_warc import response
 
