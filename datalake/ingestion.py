@@ -36,6 +36,7 @@ _BACK_OFF_SECONDS = 2.0  # doubled each time
 _SMALL = 16 << 20  # bytes of all pieces together that are not worth starting Spark for
 _MAX_AT_ONCE = 256  # pieces under way: each waits in a thread of the driver
 _SAY_SECONDS = 3.0
+_SHOWN = 5  # pieces that could not be had, named one by one; the report counts all
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +126,8 @@ class _Reading:
             if read.error is not None:
                 lost += 1
                 self.report.fail("could not be had", f"{piece.uri}: {read.error}")
+                if lost <= _SHOWN:
+                    self.workspace.say(f"{self.origin}: left out {piece.name}: {read.error}")
             met[read.met] = True
             yield from read.parts
         if self.config.complete and not lost and self.report.cut is None and not met.all():

@@ -71,6 +71,31 @@ def read_again(row: Row) -> bytes:
     return payload
 
 
+def bytes_of(lake: Lake, table: str, row: Row) -> tuple[bytes, str | None]:
+    """The bytes of a raw ``row`` from where they came, or those that ``table`` kept.
+
+    The second value says why they could not be read again. Raises Refusal where neither has them.
+    """
+    try:
+        return read_again(row), None
+    except (OSError, Refusal) as error:
+        kept = _kept(lake, table, row)
+        if kept is None:
+            rule = f"the bytes of {row['doc_id']}, which {table} does not keep"
+            raise Refusal(f"{row['archive']} must hold {rule}, got {error}") from error
+        return kept, str(error)
+
+
+def _kept(lake: Lake, table: str, row: Row) -> bytes | None:
+    where = {"snapshot": row["snapshot"], "doc_id": row["doc_id"], "origin": row["origin"]}
+    for batch in lake.batches(table, columns=["payload", "payload_digest"], where=where):
+        for found in batch.to_pylist():
+            if found["payload_digest"] == row["payload_digest"]:
+                kept: bytes | None = found["payload"]
+                return kept
+    return None
+
+
 def _rows(lake: Lake, table: str, name: str, keys: tuple[str, ...]) -> list[Row]:
     """Rows of the latest version that have ``name`` in one of ``keys``, heavy columns left out."""
     if (version := lake.latest(table)) is None:

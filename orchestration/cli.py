@@ -132,23 +132,26 @@ def trace(
     from datalake import provenance
     from orchestration import origins
 
+    say = errors if raw else console
+    lake = resources.workspace().lake
     try:
-        found = provenance.trace(resources.workspace().lake, document)
-        if not raw:
-            for table in origins.trace_tables(found):
-                console.print(table)
+        found = provenance.trace(lake, document)
         table, newest = found.raw[-1]
+        if not raw:
+            for shown in origins.trace_tables(found):
+                console.print(shown)
         if newest["deleted"]:
             raise Refusal(f"{table} must hold {document} still, got a mark that it is gone")
-        payload = provenance.read_again(newest)
+        payload, problem = provenance.bytes_of(lake, table, newest)
     except Refusal as refusal:
-        _refuse(refusal, errors if raw else console)
-    except OSError as error:
-        _refuse(Refusal(f"the bytes of {document} must be where they were, got {error}"), errors)
+        _refuse(refusal, say)
+    if problem is not None:
+        say.print(f"[yellow]changed[/] {escape(problem)}; {table} kept the bytes", soft_wrap=True)
     if raw:
         sys.stdout.buffer.write(payload)
     else:
-        console.print(f"read again: {len(payload):,} bytes, {newest['payload_digest']}")
+        where = "read again" if problem is None else "from the table"
+        console.print(f"{where}: {len(payload):,} bytes, {newest['payload_digest']}")
 
 
 @app.command()

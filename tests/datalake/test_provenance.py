@@ -8,7 +8,7 @@ import pytest
 from datalake.config import Refusal
 from datalake.ingestion import ingest
 from datalake.inventory import inventory
-from datalake.provenance import KINDS, read_again, trace
+from datalake.provenance import KINDS, bytes_of, read_again, trace
 from datalake.sources.record import doc_id
 from datalake.workspace import Workspace
 from tests.datalake.sources.shelf import Shelf
@@ -47,6 +47,19 @@ def test_bytes_that_changed_since_are_not_taken_for_those_of_the_row(
     (_, first), _ = trace(workspace.lake, doc_id("directories", "shelf:a.txt", "two")).raw
     with pytest.raises(Refusal, match=r"a.txt must hold the bytes of sha1:\w{32}, got sha1:"):
         read_again(first)
+
+
+def test_the_table_gives_the_bytes_that_their_source_has_no_longer(
+    workspace: Workspace, shelf: Path
+) -> None:
+    found = trace(workspace.lake, doc_id("directories", "shelf:a.txt", "two"))
+    (_, first), (_, second) = found.raw
+    assert bytes_of(workspace.lake, TABLE, second) == (b"two 22", None)
+    payload, problem = bytes_of(workspace.lake, TABLE, first)
+    assert payload == b"two 2" and problem is not None and "must hold the bytes of" in problem
+    shelf.unlink()
+    payload, problem = bytes_of(workspace.lake, TABLE, second)
+    assert payload == b"two 22" and problem is not None and "No such file" in problem
 
 
 def test_a_document_that_nobody_has_is_refused(workspace: Workspace, shelf: Path) -> None:
