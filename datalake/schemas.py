@@ -13,7 +13,10 @@ DOC_ID = pa.string()  # 32 hexadecimal digits, see ``datalake.sources.record``
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One column: its Arrow type, what a value means, in which unit, and whether it may be null."""
+    """One column: its Arrow type, what a value means, in which unit, and whether it may be null.
+
+    ``before`` is the value of rows that were written before the table had the column, if not null.
+    """
 
     name: str
     type: pa.DataType
@@ -21,6 +24,7 @@ class Column:
     unit: str = ""
     nullable: bool = False
     content: bool = True
+    before: str | int | bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +51,7 @@ class Schema:
 
 _ID = Column("doc_id", DOC_ID, "identity of the document, from source, URI and position in it")
 _SOURCE = Column("source", pa.string(), "raw table that it comes from: web, code, wikipedia")
-_KIND = Column("kind", pa.string(), "kind of source in the recipe: crawl, pdf", content=False)
+_KIND = Column("kind", pa.string(), "kind of source: crawl, pdf", content=False, before="")
 _SNAPSHOT = Column("snapshot", pa.string(), "refresh that found this row", content=False)
 _URI = Column("uri", pa.string(), "canonical address, without the port of a local server")
 _LICENCE = Column(
@@ -59,7 +63,7 @@ _EVIDENCE = (
 )
 _PLACE = (
     Column("archive", pa.string(), "file that holds the raw bytes", content=False),
-    Column("member", pa.string(), "part of it: path, commit:path, row", content=False),
+    Column("member", pa.string(), "part of it: path, commit:path, row", content=False, before=""),
     Column("offset", pa.int64(), "first byte inside the archive", "bytes", content=False),
     Column("length", pa.int64(), "extent inside the archive", "bytes", content=False),
 )
@@ -73,10 +77,10 @@ def _raw(source: str, *own: Column) -> Schema:
         (
             _ID,
             _SNAPSHOT,
-            Column("origin", pa.string(), "name of the source in the recipe", content=False),
+            Column("origin", pa.string(), "name in the recipe", content=False, before=""),
             _KIND,
             _URI,
-            Column("position", pa.string(), "place inside the resource that the address names"),
+            Column("position", pa.string(), "place inside what the address names", before=""),
             _LICENCE,
             *_EVIDENCE,
             *_PLACE,
@@ -91,9 +95,9 @@ def _raw(source: str, *own: Column) -> Schema:
                 content=False,  # the digest speaks for it, wherever the bytes are
             ),
             Column("payload_digest", pa.string(), "sha1:BASE32 of the payload, as in WARC"),
-            Column("num_bytes", pa.int64(), "length of the payload", "bytes"),
+            Column("num_bytes", pa.int64(), "length of the payload", "bytes", before=0),
             Column("content_type", pa.string(), "media type as declared or by name", nullable=True),
-            Column("deleted", pa.bool_(), "the source has it no longer; nothing else is known"),
+            Column("deleted", pa.bool_(), "the source has it no longer", before=False),
             *own,
         ),
         key="doc_id",

@@ -167,15 +167,25 @@ class Lake:
         schema = _select(schema_of(name), columns)
         partition = dict(part.partition)
         tests = {c: v for c, v in (where or {}).items() if c not in partition}
-        stored = [c for c in dict.fromkeys([*schema.names, *tests]) if c not in partition]
         filesystem, folder = _filesystem(self.uri(name))
-        with filesystem.open_input_file(f"{folder}/{part.path}") as file:
-            for batch in pq.ParquetFile(file).iter_batches(batch_rows, columns=stored):
+        with filesystem.open_input_file(f"{folder}/{part.path}") as opened:
+            file = pq.ParquetFile(opened)
+            there = set(file.schema_arrow.names)
+            known = partition | {
+                c: _before(name, c)
+                for c in (*schema.names, *tests)
+                if c not in there | {*partition}
+            }
+            tests = {c: v for c, v in tests.items() if c not in known or known[c] != v}
+            stored = [c for c in dict.fromkeys([*schema.names, *tests]) if c not in known]
+            if tests.keys() & known.keys():
+                return
+            for batch in file.iter_batches(batch_rows, columns=stored):
                 for column, value in tests.items():
                     batch = batch.filter(pc.equal(batch[column], value))
                 arrays = [
-                    pa.repeat(pa.scalar(partition[f.name], f.type), len(batch))
-                    if f.name in partition
+                    pa.repeat(pa.scalar(known[f.name], f.type), len(batch))
+                    if f.name in known
                     else batch[f.name].cast(f.type)
                     for f in schema
                 ]
@@ -630,6 +640,15 @@ def _by_partition(
         mask = pa.array([k == key for k in keys])
         named = tuple((c, str(v)) for c, v in zip(schema.partition_by, key, strict=True))
         yield named, batch.filter(mask)
+
+
+def _before(name: str, column: str) -> Any:
+    """Value of ``column`` in rows older than it. Raises Refusal where there can be none."""
+    (declared,) = [c for c in schema_of(name).columns if c.name == column]
+    if declared.before is None and not declared.nullable:
+        rule = f"column {column}; move the table away, and it is made anew"
+        raise Refusal(f"table {name} must have {rule}, got one of an older version without it")
+    return declared.before
 
 
 def _select(schema: Schema, columns: Sequence[str] | None) -> pa.Schema:

@@ -3,6 +3,7 @@
 import multiprocessing
 import random
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -11,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from datalake.config import Refusal
-from datalake.schemas import TABLES
+from datalake.schemas import TABLES, Column, Schema
 from datalake.tables import Lake, content_digest
 
 KEPT = TABLES["kept"].arrow
@@ -296,3 +297,33 @@ def test_merges_of_two_processes_lose_and_double_no_row(lake: Lake) -> None:
     lake.overwrite("kept", kept([0]))
     _race(_merge, lake, (1, 6))
     assert ids(lake.read("kept")) == list(range(11))
+
+
+def test_rows_older_than_a_column_have_its_earlier_value(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    doc_id, day = Column("doc_id", pa.string(), "id"), Column("day", pa.string(), "day")
+    old = Schema("grown", (doc_id, day), key="doc_id", partition_by=("day",))
+    more = (
+        Column("note", pa.string(), "said", nullable=True),
+        Column("gone", pa.bool_(), "is it", before=False),
+    )
+    new = replace(old, columns=(doc_id, day, *more))
+    monkeypatch.setitem(TABLES, "grown", old)
+    lake.overwrite("grown", pa.table({"doc_id": ["a"], "day": ["1"]}, schema=old.arrow))
+    monkeypatch.setitem(TABLES, "grown", new)
+    row = {"doc_id": "b", "day": "2", "note": "x", "gone": True}
+    lake.overwrite("grown", pa.Table.from_pylist([row], new.arrow), partition={"day": "2"})
+    assert lake.read("grown").sort_by("doc_id").to_pylist() == [
+        {"doc_id": "a", "day": "1", "note": None, "gone": False},
+        row,
+    ]
+    assert lake.read("grown", columns=["doc_id"], where={"gone": False}).to_pylist() == [
+        {"doc_id": "a"}
+    ]
+    assert lake.read("grown", columns=["gone"], where={"gone": True, "doc_id": "b"}).num_rows == 1
+    monkeypatch.setitem(
+        TABLES, "grown", replace(new, columns=(*new.columns, Column("must", pa.int64(), "be")))
+    )
+    with pytest.raises(Refusal, match="table grown must have column must; move the table away"):
+        lake.read("grown")
