@@ -93,7 +93,7 @@ def _with_payloads(records: list[dict[str, Any]]) -> Iterator[list[dict[str, Any
     left = [record for record in records if record["payload"] is None]
     fetched: Iterator[Any] = iter(())
     if left:
-        from datalake.sources.references import payloads
+        from datalake.sources.warcs.references import payloads
 
         places = [
             Place(archive=r["archive"], member=r["member"], offset=r["offset"], length=r["length"])

@@ -25,7 +25,7 @@ from datalake.snapshots import State
 from datalake.sources.record import to_batches
 from datalake.sources.report import Report
 from datalake.sources.source import Piece, Refresh, SourceConfig
-from datalake.sources.warc_files import WarcFilesConfig
+from datalake.sources.warcs.warc_files import WarcFilesConfig
 from datalake.tables import Commit, Part
 from datalake.workspace import Workspace
 

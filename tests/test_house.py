@@ -19,7 +19,7 @@ MODULES = {
 OWNERS = {
     "pyspark": ("datalake.spark",),
     "deltalake": ("datalake.tables",),
-    "aiohttp": ("datalake.sources.fetch",),
+    "aiohttp": ("datalake.sources.web.fetch",),
     "urllib3": ("datalake.sources.remote",),
     "ray": ("training.launch",),
     "mlflow": ("training.tracking",),

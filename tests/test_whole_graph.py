@@ -184,7 +184,7 @@ def test_the_table_of_rows_names_documents_that_lead_back_to_their_bytes(home: P
     [document] = [r for r in lake.read("corpus").to_pylist() if r["doc_id"] == identity]
     raw = lake.read(f"raw/{document['source']}", where={"doc_id": identity}).to_pylist()[0]
     if document["source"] == "web":
-        from datalake.sources.warc import read_record
+        from datalake.sources.warcs.reader import read_record
 
         payload = read_record(raw["archive"], raw["offset"], raw["length"])
     else:

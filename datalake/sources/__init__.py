@@ -1,9 +1,7 @@
-"""Where records come from: one file per kind of source.
+"""Where records come from: every kind of source, by the material that it reads.
 
-To read in this order: ``urls`` (one spelling for every address), ``fetch`` (bounded HTTP, never
-into a private network), ``content_coding``, ``robots``, ``listing`` with ``sitemaps`` and ``feeds``
-(lists of pages), ``warc_writer`` and ``warc`` (archives, written and read), ``known_pages`` (what
-an earlier crawl left), ``frontier`` (what waits), ``crawler`` (what puts these together) and
-``crawl`` (its settings), ``pydoc_site`` (a site that every machine has), ``packages`` (installed
-source code). ``record`` says what a raw row is, ``report`` counts what was lost.
+``source`` says what a source is, ``catalogue`` which kinds there are, ``record`` what identifies a
+record, ``report`` what was lost; ``remote`` reads files by their address. Then one folder for each
+material: ``web`` (crawls), ``warcs`` (archives of crawls), ``software`` (repositories and
+packages), ``files`` (folders, PDF, tables, dumps, papers) and ``archives`` (what is packed).
 """

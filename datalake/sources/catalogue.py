@@ -5,18 +5,18 @@ from typing import Annotated, get_args
 from pydantic import Field
 
 from datalake.config import Config
-from datalake.sources.arxiv import ArxivConfig
-from datalake.sources.common_crawl import CommonCrawlConfig
-from datalake.sources.crawl import CrawlConfig
-from datalake.sources.directories import DirectoriesConfig
-from datalake.sources.packages import PackagesConfig
-from datalake.sources.pdf import PdfConfig
-from datalake.sources.pydoc_site import PydocConfig
-from datalake.sources.repositories import RepositoriesConfig
+from datalake.sources.files.arxiv import ArxivConfig
+from datalake.sources.files.directories import DirectoriesConfig
+from datalake.sources.files.pdf import PdfConfig
+from datalake.sources.files.table_files import TablesConfig
+from datalake.sources.files.wikipedia import WikipediaConfig
+from datalake.sources.software.packages import PackagesConfig
+from datalake.sources.software.repositories import RepositoriesConfig
 from datalake.sources.source import SourceConfig
-from datalake.sources.table_files import TablesConfig
-from datalake.sources.warc_files import WarcFilesConfig
-from datalake.sources.wikipedia import WikipediaConfig
+from datalake.sources.warcs.common_crawl import CommonCrawlConfig
+from datalake.sources.warcs.warc_files import WarcFilesConfig
+from datalake.sources.web.crawl import CrawlConfig
+from datalake.sources.web.pydoc_site import PydocConfig
 
 Source = Annotated[
     CommonCrawlConfig

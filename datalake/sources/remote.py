@@ -26,7 +26,7 @@ from urllib3.exceptions import HTTPError
 from urllib3.util import Retry, Timeout
 
 from datalake.config import Refusal
-from datalake.sources.fetch import PRODUCT
+from datalake.sources.web.fetch import PRODUCT
 
 _HEADERS = {"User-Agent": f"{PRODUCT}/0.1", "Accept-Encoding": "identity"}
 _MAX_REDIRECTS = 5

@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from datalake.sources.archives import Bounds, members
+from datalake.sources.archives.members import Bounds, members
 from datalake.sources.report import Report
 from datalake.transforms.text import Unreadable
 

@@ -14,7 +14,7 @@ from datetime import date, datetime
 from itertools import islice
 from typing import Any
 
-from datalake.sources.archives import Bounds, members
+from datalake.sources.archives.members import Bounds, members
 from datalake.sources.report import Report
 from datalake.transforms.file_types import DOCX, ODP, ODS, ODT, OLE_MAGIC, PPTX, XLSX
 from datalake.transforms.normalise import normalise

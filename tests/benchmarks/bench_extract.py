@@ -29,14 +29,14 @@ from datalake.extraction import DocumentsConfig, extract, read_batch
 from datalake.ingestion import ingest
 from datalake.pieces import Reader
 from datalake.schemas import TABLES
-from datalake.sources import pydoc_site
-from datalake.sources.crawler import Crawl
-from datalake.sources.fetch import Response
 from datalake.sources.record import doc_id, to_batches
 from datalake.sources.report import Report
 from datalake.sources.source import Piece, Record
-from datalake.sources.warc_files import WarcFilesConfig
-from datalake.sources.warc_writer import WarcWriter, read_back
+from datalake.sources.warcs.warc_files import WarcFilesConfig
+from datalake.sources.warcs.writer import WarcWriter, read_back
+from datalake.sources.web import pydoc_site
+from datalake.sources.web.crawler import Crawl
+from datalake.sources.web.fetch import Response
 from datalake.workspace import Workspace
 from tests.benchmarks.report import Result, seconds_in_turn, show
 from tests.datalake.sources.refreshes import refresh_of

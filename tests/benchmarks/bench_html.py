@@ -1,14 +1,12 @@
 """Main text of articles: precision, recall and F1 of every extractor, and speed, on one core.
 
 The pages are those of scrapinghub's article extraction benchmark, compared as it does: 4-shingles
-of ``\\w+`` tokens, precision and recall averaged over pages, F1 of these means. They are looked for
-in ``TARN_ARTICLES``, a folder of ``<id>.html.gz`` and ``ground_truth.json``.
+of ``\\w+`` tokens, precision and recall averaged over pages, F1 of these means. They are no part of
+Tarn: ``PAGES`` is a folder of ``<id>.html.gz`` and ``ground_truth.json``.
 """
 
 import gzip
-import importlib.util
 import json
-import os
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -23,9 +21,7 @@ from datalake.config import Refusal
 from datalake.transforms.html_text import Extractor, read_page
 from tests.benchmarks.report import Result, seconds_in_turn, show
 
-PAGES = Path(
-    os.environ.get("TARN_ARTICLES", Path(__file__).resolve().parents[2] / "../shared/data/html")
-)
+PAGES = Path(__file__).resolve().parents[2] / "../shared/data/html"
 NUM_RESAMPLED = 1000  # bootstrap: the standard error is then known to 2 %
 
 Extract = Callable[[bytes], str]
@@ -89,20 +85,21 @@ def _f1(precision: np.ndarray, recall: np.ndarray) -> np.ndarray:
 def main() -> None:
     """Measure every extractor beside trafilatura without comments; F1 times 100."""
     if not PAGES.is_dir():
-        raise Refusal(f"TARN_ARTICLES must be the folder of the benchmark's pages, got {PAGES}")
+        raise Refusal(f"bench html must find the pages of articles, got no folder {PAGES}")
     pages = load_pages()
     names = get_args(Extractor)
     jobs: dict[str, Extract] = {
         name: lambda html, name=name: read_page(html, None, name).text  # type: ignore[misc]
         for name in names
     }
-    installed = importlib.util.find_spec("trafilatura") is not None
-    if installed:
+    why = None
+    try:
         jobs |= {
             "trafilatura": trafilatura_text(),
             "trafilatura without comments": trafilatura_text(include_comments=False),
         }
-    else:
+    except ImportError as error:
+        why = f"trafilatura is not installed: {error}"
         del jobs["precise"]
     peer = "trafilatura without comments"
     size = sum(len(html) for html, _ in pages.values()) / 1e6
@@ -119,12 +116,11 @@ def main() -> None:
             f"{name:<30} precision {q.precision:.4f} recall {q.recall:.4f} "
             f"F1 {q.f1:.4f} +- {q.error:.4f}  {size / taken[name]:6.1f} MB/s"
         )
-    why = None if installed else "trafilatura is not installed"
     results = []
     for name in (n for n in names if n in jobs):
         for case, unit, ours, theirs in (
-            ("F1", "%", 100 * measured[name].f1, 100 * measured[peer].f1 if installed else None),
-            ("speed", "MB/s", size / taken[name], size / taken[peer] if installed else None),
+            ("F1", "%", 100 * measured[name].f1, None if why else 100 * measured[peer].f1),
+            ("speed", "MB/s", size / taken[name], None if why else size / taken[peer]),
         ):
             results.append(
                 Result(
@@ -136,7 +132,7 @@ def main() -> None:
                     why=why,
                 )
             )
-    show("html", results, ("resiliparse", *(("trafilatura",) if installed else ())))
+    show("html", results, ("resiliparse", *(() if why else ("trafilatura",))))
 
 
 if __name__ == "__main__":

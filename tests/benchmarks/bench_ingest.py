@@ -14,8 +14,8 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
-from datalake.sources.fetch import Response
-from datalake.sources.warc_writer import WarcWriter
+from datalake.sources.warcs.writer import WarcWriter
+from datalake.sources.web.fetch import Response
 from tests.benchmarks.report import Result, show
 
 NUM_BYTES = 60_000_000  # of payloads; more than all buffers on the way together
@@ -26,7 +26,7 @@ import json, resource, sys
 from pathlib import Path
 from datalake.pieces import Reader
 from datalake.snapshots import State
-from datalake.sources.common_crawl import CommonCrawlConfig
+from datalake.sources.warcs.common_crawl import CommonCrawlConfig
 from datalake.sources.source import Piece
 from datalake.tables import Lake
 

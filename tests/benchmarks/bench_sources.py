@@ -9,12 +9,12 @@ from urllib.request import urlopen
 from fastwarc.warc import ArchiveIterator, WarcRecordType
 from resiliparse.parse.html import HTMLTree
 
-from datalake.sources import pydoc_site
-from datalake.sources.crawler import Crawl
 from datalake.sources.report import Report
 from datalake.sources.source import Record
-from datalake.sources.warc import read_captures
-from datalake.sources.warc_writer import WarcWriter
+from datalake.sources.warcs.reader import read_captures
+from datalake.sources.warcs.writer import WarcWriter
+from datalake.sources.web import pydoc_site
+from datalake.sources.web.crawler import Crawl
 from datalake.transforms.html_text import decode_html, read_page
 from tests.benchmarks.report import Result, seconds_in_turn, show
 

@@ -12,12 +12,12 @@ from datalake.config import Refusal
 from datalake.ingestion import Ingested, ingest
 from datalake.provenance import read_again
 from datalake.snapshots import key_of, superseded
-from datalake.sources.crawl import CrawlConfig
-from datalake.sources.packages import PackageConfig, PackagesConfig
-from datalake.sources.pydoc_site import PydocConfig
 from datalake.sources.record import doc_id, payload_digest
+from datalake.sources.software.packages import PackageConfig, PackagesConfig
 from datalake.sources.source import SourceConfig
-from datalake.sources.warc_files import WarcFilesConfig
+from datalake.sources.warcs.warc_files import WarcFilesConfig
+from datalake.sources.web.crawl import CrawlConfig
+from datalake.sources.web.pydoc_site import PydocConfig
 from datalake.workspace import Workspace
 from tests.datalake.sources.site import Site, serving
 

@@ -18,9 +18,9 @@ from datalake.sources.remote import (
     read_lines,
     read_range,
 )
-from datalake.sources.warc_writer import WarcWriter
+from datalake.sources.warcs.writer import WarcWriter
 from tests.datalake.sources.range_site import RangeSite, Served, serving
-from tests.datalake.sources.test_warc import response
+from tests.datalake.sources.warcs.test_reader import response
 
 CONTENT = random.Random(0).randbytes(300_000)
 QUICK = Patience(tries=4, first_wait_seconds=0.01, timeout_seconds=5)
