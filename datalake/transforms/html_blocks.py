@@ -6,7 +6,8 @@ Kohlschütter et al. 2010, "Boilerplate Detection using Shallow Text Features"):
 
 - length: running text stands in long paragraphs, and nearly all of it in one element, so the
   smallest element that holds most of it is the article;
-- path: what lies in an ``aside``, or is named a comment or a caption, is beside the text;
+- path: what lies in an ``aside``, a link or a footer, or is named a comment or a caption, is beside
+  the text;
 - link density: a paragraph that is all link leads to another text.
 
 A page that shows code or defines terms is documentation, where short pieces are what is said. It
@@ -20,10 +21,10 @@ from typing import Any
 
 from resiliparse.parse.html import HTMLTree
 
-# On 91 pages of articles (tests/benchmarks/bench_html.py) F1 is 0.972 with these, 0.972 as well
-# where five-fold cross-validation chooses them, and 0.959 with the worst of 45 choices.
-_MOST = 0.8  # of the page's running text lies in the article; from 0.7 to 0.85: F1 -0.002 at most
-_LONG = 80  # characters of a running paragraph; from 40 to 120: F1 -0.002 at most
+# On 91 pages of articles (tests/benchmarks/bench_html.py) F1 is 0.976 with these, 0.976 as well
+# where five-fold cross-validation chooses them, and 0.961 with the worst of 54 choices.
+_MOST = 0.7  # of the page's running text lies in the article; from 0.65 to 0.85: F1 -0.004 at most
+_LONG = 80  # characters of a running paragraph; from 40 to 120: F1 -0.001 at most
 # Of a paragraph's characters in links: it points elsewhere. 0.6: F1 -0.0005; left in: -0.004.
 _LINKED = 0.8
 _DENSE = 20  # characters for each child of an element with line breaks; less is a list or verse
@@ -31,7 +32,8 @@ _MIN_ARTICLE = 200  # characters of running text; pages of less are lists, forms
 
 # On 4 of the 91 pages, and on all of 186 pages of manuals but lists of contents and errors.
 _CODE = "pre, code, tt, kbd, samp, dl"
-_BESIDE = 'aside, [class*="caption" i]'  # left in: F1 -0.009
+_BESIDE = 'aside, [class*="caption" i]'  # left in: F1 -0.010
+_NO_ARTICLE = frozenset({"a", "aside", "footer", "nav"})  # their paragraphs are no running text
 _COMMENTS = ", ".join(
     f'[{name}*="comment" i]:not([{name}*="commentary" i])' for name in ("class", "id")
 )
@@ -145,7 +147,7 @@ def _smallest_with_most(
         if steps > _MAX_STEPS:
             return None
         keys = [hash(node) for node in path]
-        if not comments.keys().isdisjoint(keys):
+        if not comments.keys().isdisjoint(keys) or any(n.tag in _NO_ARTICLE for n in path):
             continue
         total += length
         for depth, (key, node) in enumerate(zip(reversed(keys), reversed(path), strict=True)):

@@ -30,7 +30,9 @@ ARTICLE = f"<div class=story>{paragraphs('Story', 6)}</div>"
         "<div class=box>OTHER Sign up for our letter, which comes every week.</div>",
         f"<section><p><a href=/x>OTHER {SENTENCE}</a></p></section>",
         f"<div id=comments>{paragraphs('OTHER', 3)}</div>",
+        f"<div class=list><a href=/x>{paragraphs('OTHER', 5)}</a></div>",
         # Longer than the article, and still not it.
+        f"<footer>{paragraphs('OTHER', 40)}</footer>",
         f"<div class=Comment-list>{paragraphs('OTHER', 40)}</div>",
     ],
 )
