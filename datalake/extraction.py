@@ -6,6 +6,7 @@ one that hangs its parser, or eats all memory, costs itself alone.
 """
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
 
@@ -13,7 +14,7 @@ import pyarrow as pa
 from pydantic import Field
 
 from datalake.config import Config
-from datalake.isolation import Limits, Lost, run_each
+from datalake.isolation import Limits, Lost, worker_of
 from datalake.schemas import TABLES
 from datalake.snapshots import KEY, Key, key_of, superseded
 from datalake.sources.source import Place
@@ -75,10 +76,10 @@ def read_batch(
     if superseded:
         records = [record for record in records if key_of(record) not in superseded]
     limits = Limits(config.record_seconds, config.record_memory_bytes)
-    read = partial(_read, source=source, extractor=config.extractor)
+    worker = worker_of(_Reader(source, config.extractor), limits)
     rows = []
     for group in _with_payloads(records):
-        for record, found in zip(group, run_each(read, group, limits), strict=True):
+        for record, found in zip(group, worker.each(group), strict=True):
             row = _without_text(found.reason) if isinstance(found, Lost) else found
             rows.append({name: record[name] for name in _COPIED} | {"source": source} | row)
             if row["licence"] is None:
@@ -114,28 +115,35 @@ def _with_payloads(records: list[dict[str, Any]]) -> Iterator[list[dict[str, Any
         yield group
 
 
-def _read(record: Mapping[str, Any], source: str, extractor: Extractor) -> dict[str, Any]:
-    """The columns of ``documents`` that come from the bytes of ``record``."""
-    payload = record["payload"]
-    if isinstance(payload, Lost):
-        return _without_text(payload.reason)
-    try:
-        text = read_text(record, source, extractor)
-    except Unreadable as error:
-        return _without_text(str(error))
-    licence = text.licence
-    return {
-        "title": text.title,
-        "language": text.language or language.UNKNOWN,
-        "encoding": text.encoding,
-        "licence": licence and licence.licence,
-        "licence_evidence": licence and licence.evidence,
-        "licence_confidence": licence and licence.confidence,
-        "page_starts": list(text.page_starts),
-        "remark": text.remark or None,
-        "num_bytes": len(text.text.encode()),
-        "text": text.text,
-    }
+@dataclass(frozen=True, slots=True)
+class _Reader:
+    """Reads records of one source: what a worker does."""
+
+    source: str
+    extractor: Extractor
+
+    def __call__(self, record: Mapping[str, Any]) -> dict[str, Any]:
+        """The columns of ``documents`` that come from the bytes of ``record``."""
+        payload = record["payload"]
+        if isinstance(payload, Lost):
+            return _without_text(payload.reason)
+        try:
+            text = read_text(record, self.source, self.extractor)
+        except Unreadable as error:
+            return _without_text(str(error))
+        licence = text.licence
+        return {
+            "title": text.title,
+            "language": text.language or language.UNKNOWN,
+            "encoding": text.encoding,
+            "licence": licence and licence.licence,
+            "licence_evidence": licence and licence.evidence,
+            "licence_confidence": licence and licence.confidence,
+            "page_starts": list(text.page_starts),
+            "remark": text.remark or None,
+            "num_bytes": len(text.text.encode()),
+            "text": text.text,
+        }
 
 
 def _without_text(reason: str) -> dict[str, Any]:
