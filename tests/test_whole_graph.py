@@ -176,6 +176,7 @@ def test_another_rule_for_preferences_recomputes_from_the_pairs_on(home: Path) -
 
 
 def test_the_table_of_rows_names_documents_that_lead_back_to_their_bytes(home: Path) -> None:
+    from datalake.provenance import read_again
     from datalake.tables import Lake
 
     lake = Lake(str(home / "lake"))
@@ -183,13 +184,34 @@ def test_the_table_of_rows_names_documents_that_lead_back_to_their_bytes(home: P
     identity = rows["doc_ids"][0].as_py()[0]
     [document] = [r for r in lake.read("corpus").to_pylist() if r["doc_id"] == identity]
     raw = lake.read(f"raw/{document['source']}", where={"doc_id": identity}).to_pylist()[0]
-    if document["source"] == "web":
-        from datalake.sources.warcs.reader import read_record
+    assert read_again(raw) == raw["payload"]
 
-        payload = read_record(raw["archive"], raw["offset"], raw["length"])
-    else:
-        payload = Path(raw["archive"]).read_bytes()
-    assert payload == raw["payload"]
+
+def test_every_source_is_listed_with_what_it_holds(home: Path) -> None:
+    done = tarn(home, "sources", "--recipe", "smoke")
+    rows = {line.split()[0]: line.split() for line in done.stdout.splitlines()[1:] if line.split()}
+    assert done.returncode == 0 and set(rows) == {
+        "pydoc",
+        "packages",
+        "handbook",
+        "paper",
+        "glossary",
+    }
+    assert rows["pydoc"][1:3] == ["pydoc", "raw/web"] and "PSF-2.0" in rows["pydoc"]
+    assert "never" not in done.stdout
+
+
+def test_a_document_is_traced_to_its_bytes(home: Path) -> None:
+    shown = tarn(home, "trace", "pkg:pypi/rich#rich/align.py")
+    assert shown.returncode == 0, shown.stdout + shown.stderr
+    for said in ("raw/code, snapshot", "sha1:", "licence_evidence", "corpus", "read again: "):
+        assert said in shown.stdout, said
+    raw = tarn(home, "trace", "pkg:pypi/rich#rich/align.py", "--raw")
+    import rich.align
+
+    assert raw.stdout == Path(rich.align.__file__).read_text()
+    missing = tarn(home, "trace", "nobody")
+    assert missing.returncode == 2 and missing.stdout.startswith("refused document must be the id")
 
 
 def test_a_changed_threshold_recomputes_from_kept_on_and_not_the_crawl(home: Path) -> None:
@@ -202,7 +224,8 @@ def test_a_changed_threshold_recomputes_from_kept_on_and_not_the_crawl(home: Pat
     made = states(done.stdout)
     assert done.returncode == 0, done.stdout
     fresh = [key for key, state in made.items() if state == "fresh"]
-    assert fresh == ["raw/web", "raw/code", "documents", "signals", "instructions"]
+    raw = ["raw/web", "raw/code", "raw/pdf", "raw/directories", "raw/tables"]
+    assert fresh == [*raw, "documents", "signals", "instructions"]
 
 
 def test_a_changed_rule_without_effect_stops_where_nothing_changed(home: Path) -> None:
@@ -222,10 +245,9 @@ def test_rules_that_drop_everything_fail_their_asset_alone(home: Path, tmp_path:
     shutil.copytree(home, copy, ignore=shutil.ignore_patterns("ray", "spark"))
     recipe = tmp_path / "nothing.yaml"
     nothing = "[{name: nothing_is_long_enough, signal: num_words, at_least: 1e12}]"
-    recipe.write_text(
-        f"extends: smoke\nname: smoke\n"
-        f"datalake: {{kept: {{rules: {{web: {nothing}, code: {nothing}}}}}}}"
-    )
+    sources = ("web", "code", "pdf", "directories", "tables")
+    rules = ", ".join(f"{source}: {nothing}" for source in sources)
+    recipe.write_text(f"extends: smoke\nname: smoke\ndatalake: {{kept: {{rules: {{{rules}}}}}}}")
     done = tarn(copy, "run", "--recipe", str(recipe))
     assert done.returncode == 1
     assert re.search(
