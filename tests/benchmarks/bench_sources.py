@@ -1,13 +1,11 @@
-"""Crawl, archives and main text on one core, on pages of Python's documentation server."""
+"""Crawl and archives on one core, on pages of Python's documentation server."""
 
-import importlib.util
 import tempfile
 import time
 from pathlib import Path
 from urllib.request import urlopen
 
 from fastwarc.warc import ArchiveIterator, WarcRecordType
-from resiliparse.parse.html import HTMLTree
 
 from datalake.sources.report import Report
 from datalake.sources.source import Record
@@ -15,11 +13,9 @@ from datalake.sources.warcs.reader import read_captures
 from datalake.sources.warcs.writer import WarcWriter
 from datalake.sources.web import pydoc_site
 from datalake.sources.web.crawler import Crawl
-from datalake.transforms.html_text import decode_html, read_page
 from tests.benchmarks.report import Result, seconds_in_turn, show
 
 NUM_PAGES = 200
-SLOW = 10  # of so many pages one is given to the slow peer
 
 
 def _crawl(folder: Path) -> tuple[list[Record], Result]:
@@ -74,39 +70,12 @@ def _archive(pages: list[Record]) -> Result:
     )
 
 
-def _text(pages: list[Record]) -> Result:
-    size = sum(len(page.payload or b"") for page in pages) / 1e6
-    sample = pages[::SLOW]
-    jobs = {
-        "ours": lambda: [read_page(page.payload or b"", page.content_type) for page in pages],
-        "floor": lambda: [
-            HTMLTree.parse(decode_html(page.payload or b"", page.content_type)[0]) for page in pages
-        ],
-    }
-    installed = importlib.util.find_spec("trafilatura") is not None
-    if installed:
-        from trafilatura import extract
-
-        jobs["peer"] = lambda: [extract(page.payload or b"") for page in sample]
-    taken = seconds_in_turn(jobs, repeats=3)
-    sample_size = sum(len(page.payload or b"") for page in sample) / 1e6
-    return Result(
-        case="main text, title, licence, normal form",
-        unit="MB/s",
-        ours=size / taken["ours"],
-        peer_name="trafilatura",
-        peer=sample_size / taken["peer"] if installed else None,
-        floor=size / taken["floor"],
-        why=None if installed else "trafilatura is not installed",
-    )
-
-
 def main() -> None:
     """Run every case and print the results."""
     with tempfile.TemporaryDirectory(prefix="tarn-bench-") as folder:
         pages, crawled = _crawl(Path(folder))
-        results = [crawled, _archive(pages), _text(pages)]
-    show("sources", results, ("aiohttp", "fastwarc", "resiliparse"))
+        results = [crawled, _archive(pages)]
+    show("sources", results, ("aiohttp", "fastwarc"))
 
 
 if __name__ == "__main__":
