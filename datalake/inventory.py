@@ -1,12 +1,14 @@
 """What the raw tables hold: every source with its snapshots, records, bytes and licences."""
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from datalake import charts
 from datalake.snapshots import ORDER, newest
 from datalake.sources.catalogue import RAW_TABLES
 from datalake.tables import Lake
@@ -37,21 +39,34 @@ class Holding:
     licences: Counter[str] = field(default_factory=Counter)  # SPDX expression -> records
 
 
-def inventory(lake: Lake, version_of: dict[str, int] | None = None) -> list[Holding]:
-    """What every source has, in the order of the graph; tables that are not there are left out.
+def inventory(lake: Lake) -> list[Holding]:
+    """What every source has now, in the order of the graph."""
+    return [holding for table in RAW_TABLES for holding in holdings(lake, table)]
 
-    ``version_of`` names versions to look at; by default the latest.
-    """
-    holdings = []
-    for table in RAW_TABLES:
-        version = (version_of or {}).get(table) or lake.latest(table)
-        if version is None:
-            continue
-        rows = lake.read(table, version, [*_COLUMNS, *ORDER])
-        for origin in sorted(pc.unique(rows["origin"]).to_pylist()):
-            own = rows.filter(pc.equal(rows["origin"], origin))
-            holdings.append(_holding(table, origin, own))
-    return holdings
+
+def holdings(lake: Lake, table: str, version: int | None = None) -> list[Holding]:
+    """What the sources of ``table`` have, by name; none where the table is not there."""
+    if version is None and lake.latest(table) is None:
+        return []
+    rows = lake.read(table, version, [*_COLUMNS, *ORDER])
+    return [
+        _holding(table, origin, rows.filter(pc.equal(rows["origin"], origin)))
+        for origin in sorted(pc.unique(rows["origin"]).to_pylist())
+    ]
+
+
+def licence_chart(held: Sequence[Holding], most: int = 12) -> str:
+    """Records under the most frequent licences, stacked by source, as SVG."""
+    counts: dict[str, dict[str, float]] = {}
+    for holding in held:
+        for licence, number in holding.licences.items():
+            counts.setdefault(licence, {})[holding.origin] = float(number)
+    first = sorted(counts.items(), key=lambda item: (-sum(item[1].values()), item[0]))[:most]
+    rows = [(licence, parts, f"{sum(parts.values()):,.0f}") for licence, parts in first]
+    colours = {
+        holding.origin: charts.COLOURS[k % len(charts.COLOURS)] for k, holding in enumerate(held)
+    }
+    return charts.bars(rows, colours, "Records by licence")
 
 
 def _holding(table: str, origin: str, rows: pa.Table) -> Holding:

@@ -13,7 +13,7 @@ from typing import Annotated
 import pyarrow.compute as pc
 from pydantic import Field, StringConstraints
 
-from datalake import card, charts, extraction, funnel, ingestion
+from datalake import card, charts, extraction, funnel, ingestion, inventory
 from datalake import corpus as corpora
 from datalake.config import Config
 from datalake.dedup.clusters import MAX_DRIVER_EDGES, write_duplicates
@@ -74,7 +74,11 @@ def raw(workspace: Workspace, inputs: Inputs, config: Sources) -> Made:
     """Refresh the sources of one raw table, and for pages the archives in the inbox."""
     (table,) = {source.table for source in config.sources.values()}
     found = ingestion.ingest(workspace, table, config.sources)
-    return _made(found.commit, found.report.as_dict())
+    held = inventory.holdings(workspace.lake, table, found.commit.version)
+    report = found.report.as_dict() | {
+        f"records of {holding.origin}": holding.records for holding in held
+    }
+    return _made(found.commit, report, {"Records by licence": inventory.licence_chart(held)})
 
 
 def documents(workspace: Workspace, inputs: Inputs, config: DocumentsConfig) -> Made:

@@ -7,7 +7,7 @@ import pytest
 
 from datalake.config import Refusal
 from datalake.ingestion import ingest
-from datalake.inventory import inventory
+from datalake.inventory import holdings, inventory, licence_chart
 from datalake.provenance import KINDS, bytes_of, read_again, trace
 from datalake.sources.record import doc_id
 from datalake.workspace import Workspace
@@ -84,3 +84,8 @@ def test_the_inventory_counts_what_is_there_now(workspace: Workspace, shelf: Pat
     ]
     assert (holding.records, holding.num_bytes) == (2, len(b"one 1" + b"two 22"))
     assert holding.licences == {"unknown": 2} and holding.newest_at is not None
+    (before,) = holdings(workspace.lake, TABLE, 0)
+    assert (before.records, len(before.snapshots)) == (3, 1)
+    assert holdings(workspace.lake, "raw/pdf") == []
+    chart = licence_chart([holding])
+    assert chart.startswith("<svg") and "unknown" in chart and chart == licence_chart([holding])
