@@ -10,40 +10,26 @@ tells. Groups of them are read in parallel. Every other dump is one piece.
 """
 
 import bz2
-import gzip
 import re
-import xml.etree.ElementTree as ET
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
-from typing import BinaryIO, ClassVar, Literal
-from urllib.parse import urlsplit
+from typing import ClassVar, Literal
 
-import pyarrow as pa
 from pydantic import Field
 
 from datalake.config import Refusal
 from datalake.licences import Finding
+from datalake.sources.files.dump_pages import Cut, Cutter, parse_page, read_site
+from datalake.sources.files.dump_streams import Damage, decompressed
 from datalake.sources.report import Report
 from datalake.sources.source import Piece, Place, Record, Refresh, SourceConfig
 
-_CHUNK = 256 << 10  # bytes read at once
-_OUT = 1 << 20  # bytes decompressed at once: bounds memory, whatever the ratio
 _HELD = 32 << 20  # of a stream, until its check sum is seen; a hundred pages are a tenth of it
-_HEAD = 4 << 20  # decompressed, in which <siteinfo> must end; that of any wiki has some kB
 _ANY_PAGE = 1 << 30  # where a page is read again, whatever the bound was
-_STREAM = re.compile(rb"BZh[1-9]1AY&SY")  # the first bytes of a bzip2 stream that holds something
 _ID = re.compile(rb"<id>\s*(\d+)")
-_REDIRECT = re.compile(r"\s*#redirect\b", re.IGNORECASE)  # where the dump has no element for it
-# "Terms of Use", Wikimedia Foundation, 7 June 2023, 7a: text is under CC BY-SA 4.0. What was
-# written before under 3.0 may be used under a later version by 3.0's own section 4b.
-_WIKIMEDIA = re.compile(
-    r"(^|\.)(wikipedia|wiktionary|wikibooks|wikiquote|wikisource|wikiversity|wikivoyage)\.org$"
-)
-_WIKIMEDIA_LICENCE = Finding("CC-BY-SA-4.0", "Wikimedia's terms of use of 7 June 2023", 1.0)
 
 
 class WikipediaConfig(SourceConfig):
@@ -101,11 +87,11 @@ class WikipediaConfig(SourceConfig):
         Raises OSError where the file cannot be read or is no dump.
         """
         path = Path(piece.detail["path"])
-        site = _read_site(path)
+        site = read_site(path)
         licence = Finding(self.licence, "recipe", 1.0) if self.licence else site.licence
         for start, end in pairwise(piece.detail["bounds"]):
             losses = _Losses(path, start, refresh.report)
-            cutter = _Cutter(self.max_page_bytes)
+            cutter = Cutter(self.max_page_bytes)
             for cut in _cuts(path, start, end, cutter, losses):
                 page = self._page(cut, losses)
                 if page is None:
@@ -140,9 +126,9 @@ class WikipediaConfig(SourceConfig):
         path, wanted = Path(place.archive), place.member.encode()
         losses = _Losses(path, place.offset, Report(path.name, lambda line: None))
         end = place.offset + place.length
-        for cut in _cuts(path, place.offset, end, _Cutter(_ANY_PAGE), losses):
+        for cut in _cuts(path, place.offset, end, Cutter(_ANY_PAGE), losses):
             if (found := _ID.search(cut.xml)) and found[1] == wanted:
-                page = _parse(cut.xml)
+                page = parse_page(cut.xml)
                 if page is not None and page.text is not None:
                     return page.text
         raise FileNotFoundError(f"{place.archive} has no page {place.member} at {place.offset}")
@@ -158,12 +144,12 @@ class WikipediaConfig(SourceConfig):
             found |= paths
         return sorted(found)
 
-    def _page(self, cut: "_Cut", losses: "_Losses") -> "_Wanted | None":
+    def _page(self, cut: "Cut", losses: "_Losses") -> "_Wanted | None":
         """The page of ``cut``, or None where it is not wanted or not readable, which is counted."""
         if not cut.whole:
             losses.fail(f"page above {self.max_page_bytes} bytes", cut.xml)
             return None
-        page, report = _parse(cut.xml), losses.report
+        page, report = parse_page(cut.xml), losses.report
         if page is None:
             losses.fail("malformed page", cut.xml)
         elif page.namespace not in self.namespaces:
@@ -189,80 +175,6 @@ class _Wanted:
     revision_id: int
     revised_at: datetime
     text: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class _Page:
-    namespace: int
-    page_id: int
-    title: str
-    redirects: bool
-    revision_id: int
-    revised_at: datetime
-    model: str
-    deleted: bool
-    text: bytes | None
-    older_revisions: int
-
-
-def _parse(xml: bytes) -> _Page | None:
-    """The newest revision of one ``<page>``, None where the XML is not well-formed or lacks parts.
-
-    A document type cannot stand inside an element, so there are no entities but XML's own five.
-    """
-    try:
-        tree = ET.fromstring(xml)
-        *older, revision = tree.findall("revision")
-        text = revision.find("text")
-        written = text.text if text is not None else None
-        model = revision.findtext("model") or "wikitext"  # older exports have nothing else
-        format_ = revision.findtext("format") or "text/x-wiki"
-        return _Page(
-            namespace=int(tree.findtext("ns", "")),
-            page_id=int(tree.findtext("id", "")),
-            title=tree.findtext("title", ""),
-            redirects=tree.find("redirect") is not None or bool(_REDIRECT.match(written or "")),
-            revision_id=int(revision.findtext("id", "")),
-            revised_at=datetime.fromisoformat(revision.findtext("timestamp", "")),
-            model=model if format_ == "text/x-wiki" else f"{model} as {format_}",
-            deleted=text is not None and "deleted" in text.attrib,
-            text=written.encode() if written is not None else None,
-            older_revisions=len(older),
-        )
-    except (ET.ParseError, ValueError):
-        return None
-
-
-@dataclass(frozen=True, slots=True)
-class _Site:
-    name: str  # of the database: enwiki
-    host: str
-
-    @property
-    def licence(self) -> Finding | None:
-        return _WIKIMEDIA_LICENCE if _WIKIMEDIA.search(self.host) else None
-
-
-def _read_site(path: Path) -> _Site:
-    """Which wiki a dump is of. Raises OSError where its head does not say."""
-    head = b""
-    with path.open("rb") as file:
-        for chunk in _decompressed(file, 0, path.stat().st_size, 0):
-            if isinstance(chunk, _Damage):
-                break
-            head += chunk
-            if b"</siteinfo>" in head or len(head) > _HEAD:
-                break
-    begin, end = head.find(b"<siteinfo>"), head.find(b"</siteinfo>")
-    try:
-        info = ET.fromstring(head[begin : end + len(b"</siteinfo>")] if begin >= 0 <= end else b"")
-    except ET.ParseError:
-        raise OSError(f"{path} has no <siteinfo>, as a dump of MediaWiki has") from None
-    host = urlsplit(info.findtext("base", "").strip()).hostname
-    name = info.findtext("dbname", "").strip() or host
-    if not host or not name:
-        raise OSError(f"{path} does not name its wiki by <base>")
-    return _Site(name, host)
 
 
 def _block_bounds(path: Path, size: int, report: Report) -> list[int] | None:
@@ -321,159 +233,14 @@ class _Losses:
         self.report.cut = self.report.cut or "damaged dumps"
 
 
-@dataclass(frozen=True, slots=True)
-class _Cut:
-    xml: bytes  # from <page> to </page>, or only the beginning of it
-    whole: bool
-
-
-def _cuts(path: Path, start: int, end: int, cutter: "_Cutter", losses: _Losses) -> Iterator[_Cut]:
+def _cuts(path: Path, start: int, end: int, cutter: "Cutter", losses: _Losses) -> Iterator[Cut]:
     """Every page between two bytes of a dump."""
     with path.open("rb") as file:
-        for chunk in _decompressed(file, start, end, _HELD):
-            if isinstance(chunk, _Damage):
+        for chunk in decompressed(file, start, end, _HELD):
+            if isinstance(chunk, Damage):
                 losses.damage(chunk.offset, chunk.reason)
                 cutter.reset()
             else:
                 yield from cutter.feed(chunk)
     if cutter.inside:
         losses.damage(end, "ends inside a page")
-
-
-class _Cutter:
-    """Cuts a stream of XML into pages. ``ended`` says whether the dump was closed."""
-
-    def __init__(self, max_bytes: int) -> None:
-        self._max_bytes = max_bytes
-        self._held = bytearray()
-        self._searched = 0  # how much of it has no end of a page
-        self.inside = False
-        self._passing = False  # the rest of a page that is too large
-        self._tail = b""
-
-    def reset(self) -> None:
-        """Go on with the next page, after a hole."""
-        self._held.clear()
-        self._searched, self.inside, self._passing = 0, False, False
-
-    @property
-    def ended(self) -> bool:
-        return b"</mediawiki>" in self._tail
-
-    def feed(self, chunk: bytes) -> Iterator[_Cut]:
-        held, begin = self._held, 0
-        held += chunk
-        self._tail = (self._tail + chunk[-64:])[-64:]
-        while True:
-            if not self.inside:
-                found = held.find(b"<page>", begin)
-                if found < 0:
-                    del held[: max(begin, len(held) - len(b"<page"))]
-                    return
-                begin = self._searched = found
-                self.inside = True
-            found = held.find(b"</page>", self._searched)
-            end = found + len(b"</page>")
-            size = (end if found >= 0 else len(held)) - begin
-            if size > self._max_bytes and not self._passing:
-                yield _Cut(bytes(held[begin : begin + 4096]), whole=False)
-                self._passing = True
-            if found < 0:
-                del held[: len(held) - len(b"</page") if self._passing else begin]
-                self._searched = max(0, len(held) - len(b"</page"))
-                return
-            if not self._passing:
-                yield _Cut(bytes(held[begin:end]), whole=True)
-            self.inside = self._passing = False
-            begin = end
-
-
-@dataclass(frozen=True, slots=True)
-class _Damage:
-    offset: int  # in the file, of the stream that is damaged
-    reason: str
-
-
-def _decompressed(
-    file: BinaryIO, start: int, end: int, held_bytes: int
-) -> Iterator[bytes | _Damage]:
-    """What lies between two bytes of a file, by the compression that its first bytes tell."""
-    file.seek(start)
-    magic = file.read(4)
-    file.seek(start)
-    if magic.startswith(b"BZh"):
-        yield from _bz2(file, start, end, held_bytes)
-    elif start > 0:
-        yield _Damage(start, "no stream of bzip2 begins here")
-    elif magic.startswith(b"\x1f\x8b"):
-        yield from _chunks(gzip.GzipFile(fileobj=file))
-    elif magic == b"\x28\xb5\x2f\xfd":
-        yield from _chunks(pa.CompressedInputStream(file, "zstd"))
-    else:
-        yield from _chunks(file)
-
-
-def _chunks(stream: BinaryIO | gzip.GzipFile) -> Iterator[bytes | _Damage]:
-    while True:
-        try:
-            chunk = stream.read(_OUT)
-        except (EOFError, zlib.error, gzip.BadGzipFile, pa.ArrowException, OSError) as error:
-            if isinstance(error, OSError) and error.errno is not None:  # the disk's, not the data's
-                raise
-            yield _Damage(0, str(error) or type(error).__name__)
-            return
-        if not chunk:
-            return
-        yield chunk
-
-
-def _bz2(file: BinaryIO, start: int, end: int, held_bytes: int) -> Iterator[bytes | _Damage]:
-    """Streams one after the other. Behind a damaged one it goes on where the next begins.
-
-    Up to ``held_bytes`` of a stream wait for its check sum, so that no wrong byte gets out.
-    """
-    at: int | None = start
-    while at is not None and at < end:
-        decoder, read_to = bz2.BZ2Decompressor(), at
-        held: list[bytes] = []
-        room = held_bytes
-        file.seek(at)
-        reason = None
-        while not decoder.eof:
-            data = file.read(min(_CHUNK, end - read_to)) if decoder.needs_input else b""
-            read_to += len(data)
-            if decoder.needs_input and not data:
-                reason = "ends inside a stream of bzip2"
-                break
-            try:
-                chunk = decoder.decompress(data, _OUT)
-            except (OSError, ValueError) as error:
-                reason = str(error)
-                break
-            room -= len(chunk)
-            held.append(chunk)
-            if room < 0:
-                yield from held
-                held = []
-        if reason is None:
-            yield from held
-            at = read_to - len(decoder.unused_data)
-        else:
-            yield _Damage(at, reason)
-            at = _next_stream(file, at + 1, end)
-
-
-def _next_stream(file: BinaryIO, start: int, end: int) -> int | None:
-    """Where the first stream of bzip2 at or behind ``start`` begins."""
-    file.seek(start)
-    tail, at = b"", start  # of the first byte of tail
-    while at + len(tail) < end:
-        data = file.read(min(_CHUNK, end - at - len(tail)))
-        if not data:
-            break
-        data = tail + data
-        if found := _STREAM.search(data):
-            return at + found.start()
-        tail = data[-9:]
-        at += len(data) - len(tail)
-    return None

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 from datalake.config import Refusal
 from datalake.licences import Finding
-from datalake.sources.files.wikipedia import WikipediaConfig, _Cutter
+from datalake.sources.files.dump_pages import Cutter
+from datalake.sources.files.wikipedia import WikipediaConfig
 from datalake.sources.report import Report
 from datalake.sources.source import Place, Record, Refresh
 
@@ -255,9 +256,9 @@ def test_pages_on_both_sides_of_a_hole_are_not_joined(tmp_path: Path, report: Re
 @given(st.lists(st.integers(0, 3000), max_size=30), st.sampled_from([400, 700, 10_000]))
 def test_pages_do_not_depend_on_where_the_stream_is_cut(cuts: list[int], bound: int) -> None:
     xml = (page(1) + page(2, "x" * 900) + page(3)).encode()
-    whole = list(_Cutter(bound).feed(xml))
+    whole = list(Cutter(bound).feed(xml))
     assert [cut.whole for cut in whole] == [bound > 600, bound > 2000, bound > 600]
-    cutter, found = _Cutter(bound), []
+    cutter, found = Cutter(bound), []
     places = [0, *sorted(cuts), len(xml)]
     for start, end in pairwise(places):
         found += list(cutter.feed(xml[start:end]))
