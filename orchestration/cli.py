@@ -116,7 +116,9 @@ def sources(recipe: RecipeOption = None) -> None:
 
     resources.adopt_environment(recipe)
     try:
-        console.print(origins.sources_table())
+        for line in origins.source_lines():
+            quiet = "[dim]" if line.startswith(" ") else ""
+            console.print(quiet + escape(line), soft_wrap=True)
     except Refusal as refusal:
         _refuse(refusal)
 

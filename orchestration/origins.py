@@ -1,6 +1,6 @@
 """Where data came from, as a person reads it in a terminal: sources, and one document's way."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -13,29 +13,23 @@ from datalake.provenance import Trace
 from orchestration import freshness, resources
 
 _NUM_LICENCES = 3  # shown of a source, the most frequent first
+_ROW = "{:<12} {:<12} {:<14} {:>9} {:>9}  {}"
+_LICENCE_WIDTH = 30  # characters: an expression may name a dozen
 
 
-def sources_table() -> Table:
-    """Every source of the recipe and of the lake: what it is, what it holds, when refreshed."""
+def source_lines() -> Iterator[str]:
+    """Every source of the recipe and of the lake: what it is, what it holds, when refreshed.
+
+    Two lines each; the second names the licences.
+    """
     recipe, lake = resources.recipe(), resources.workspace().lake
-    table = Table(
-        "source",
-        "kind",
-        "table",
-        "snapshots",
-        "records",
-        "MB",
-        "licences",
-        "last refresh",
-        box=None,
-    )
+    yield _ROW.format("source", "kind", "snapshots", "records", "MB", "last refresh, UTC")
     held = {(holding.table, holding.origin): holding for holding in inventory(lake)}
     for name, source in recipe.datalake.sources.items():
-        holding = held.pop((source.table, name), None)
-        table.add_row(name, source.kind, source.table, *_cells(source.table, holding))
+        yield from _lines(name, source.kind, source.table, held.pop((source.table, name), None))
     for (raw, name), holding in held.items():  # of other recipes, and the inbox
-        table.add_row(name, ", ".join(holding.kinds), raw, *_cells(raw, holding))
-    return table
+        kinds = ", ".join(filter(None, holding.kinds))
+        yield from _lines(name or "unnamed", kinds, raw, holding)
 
 
 def trace_tables(found: Trace) -> list[Table]:
@@ -49,22 +43,28 @@ def trace_tables(found: Trace) -> list[Table]:
     return tables
 
 
-def _cells(raw: str, holding: Holding | None) -> tuple[str, ...]:
+def _lines(name: str, kind: str, raw: str, holding: Holding | None) -> Iterator[str]:
     if holding is None:
-        return ("none", "0", "0", "", "never")
-    snapshots = holding.snapshots[-1].name
-    if len(holding.snapshots) > 1:
-        snapshots = f"{len(holding.snapshots)}, newest {snapshots}"
-    names = [f"{licence} {n:,}" for licence, n in holding.licences.most_common(_NUM_LICENCES)]
-    if (more := len(holding.licences) - _NUM_LICENCES) > 0:
-        names.append(f"{more} more")
-    return (
-        escape(snapshots),
+        yield _ROW.format(name, kind, "none", "0", "0", "never")
+        return
+    newest, number = holding.snapshots[-1].name, len(holding.snapshots)
+    yield _ROW.format(
+        name,
+        kind,
+        newest if number == 1 else f"{number}, to {newest}",
         f"{holding.records:,}",
         f"{holding.num_bytes / 1e6:,.1f}",
-        escape(", ".join(names)),
         _last_refresh(raw),
     )
+    first = holding.licences.most_common(_NUM_LICENCES)
+    names = [f"{_short(licence)} {n:,}" for licence, n in first]
+    if (more := len(holding.licences) - _NUM_LICENCES) > 0:
+        names.append(f"{more} more")
+    yield f"  {raw}: {', '.join(names)}"
+
+
+def _short(licence: str) -> str:
+    return licence if len(licence) <= _LICENCE_WIDTH else f"{licence[:_LICENCE_WIDTH]}…"
 
 
 def _last_refresh(table: str) -> str:
@@ -73,7 +73,7 @@ def _last_refresh(table: str) -> str:
     if made is None:
         return "outside of the graph"
     at = datetime.fromtimestamp(made.value(freshness.MADE_AT) or 0, UTC)
-    return f"{at:%Y-%m-%d %H:%M} UTC"
+    return f"{at:%Y-%m-%d %H:%M}"
 
 
 def _facts(title: str, row: Mapping[str, Any]) -> Table:

@@ -189,15 +189,15 @@ def test_the_table_of_rows_names_documents_that_lead_back_to_their_bytes(home: P
 
 def test_every_source_is_listed_with_what_it_holds(home: Path) -> None:
     done = tarn(home, "sources", "--recipe", "smoke")
-    rows = {line.split()[0]: line.split() for line in done.stdout.splitlines()[1:] if line.split()}
-    assert done.returncode == 0 and set(rows) == {
-        "pydoc",
-        "packages",
-        "handbook",
-        "paper",
-        "glossary",
+    lines = done.stdout.splitlines()[1:]
+    rows = {
+        row.split()[0]: (row.split(), more)
+        for row, more in zip(lines[::2], lines[1::2], strict=True)
     }
-    assert rows["pydoc"][1:3] == ["pydoc", "raw/web"] and "PSF-2.0" in rows["pydoc"]
+    assert done.returncode == 0
+    assert list(rows) == ["pydoc", "packages", "handbook", "paper", "glossary"]
+    row, licences = rows["pydoc"]
+    assert row[1] == "pydoc" and row[3] == "80" and licences == "  raw/web: PSF-2.0 80"
     assert "never" not in done.stdout
 
 
