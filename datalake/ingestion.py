@@ -12,7 +12,7 @@ import re
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -35,7 +35,7 @@ _TRIES = 3  # of a piece that cannot be had
 _BACK_OFF_SECONDS = 2.0  # doubled each time
 _SMALL = 16 << 20  # bytes of all pieces together that are not worth starting Spark for
 _MAX_AT_ONCE = 256  # pieces under way: each waits in a thread of the driver
-_SAY_SECONDS = 3.0
+_SAY_SECONDS = 10.0
 _SHOWN = 5  # pieces that could not be had, named one by one; the report counts all
 
 
@@ -163,24 +163,28 @@ class _Reading:
             return
         from datalake import spark
 
-        session = spark.session(self.workspace)
-        shared = Reader(**{**vars(reader), "state": session.sparkContext.broadcast(self.state)})
-        at_once = min(_MAX_AT_ONCE, len(pieces), 2 * session.sparkContext.defaultParallelism)
+        context = spark.session(self.workspace).sparkContext
+        state = context.broadcast(self.state)
+        run = spark.in_task(self.workspace, Reader(**{**vars(reader), "state": state}))
+        at_once = min(_MAX_AT_ONCE, len(pieces), 2 * context.defaultParallelism)
         ordered = sorted(pieces, key=lambda piece: -piece.num_bytes)
         said = time.monotonic()
         with ThreadPoolExecutor(at_once) as pool:
-            run = spark.in_task(self.workspace, shared)
-            futures = {pool.submit(_again, run, piece): piece for piece in ordered}
+            waiting = {pool.submit(_again, run, piece): piece for piece in ordered}
             try:
-                for number, future in enumerate(as_completed(futures), 1):
-                    yield futures[future], future.result()
+                while waiting:
+                    done, _ = wait(waiting, _SAY_SECONDS, FIRST_COMPLETED)
+                    for future in done:
+                        yield waiting.pop(future), future.result()
                     if time.monotonic() - said >= _SAY_SECONDS:
                         said = time.monotonic()
+                        number = len(pieces) - len(waiting)
                         progress = f"{number} of {len(pieces)} pieces, {self.report.rows:,} records"
                         self.workspace.say(f"{self.origin}: {progress}")
             finally:
-                for future in futures:
+                for future in waiting:
                     future.cancel()
+        state.destroy()
 
     def _mark_missing(self, reader: Reader, met: np.ndarray) -> list[Part]:
         """Parts with a mark for every record of the state that no piece named."""
