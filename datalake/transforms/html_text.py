@@ -20,6 +20,7 @@ from resiliparse.parse.html import ElementNode, HTMLTree
 
 from datalake.licences import Finding, from_url
 from datalake.transforms.html_blocks import find_article
+from datalake.transforms.html_plain import Markup, is_all_main
 from datalake.transforms.html_precise import precise_text
 from datalake.transforms.normalise import normalise, without_addresses
 from datalake.transforms.text import Text, Unreadable
@@ -73,7 +74,8 @@ def read_page(payload: bytes, content_type: str | None, extractor: Extractor = "
     where ``precise`` is asked for and trafilatura is not installed.
     """
     html, encoding = decode_html(payload, content_type)
-    num_tags, depth = _size(payload, html, encoding)
+    markup = Markup(html)
+    num_tags, depth = _size(markup)
     tree = HTMLTree.parse(html)
     # Before the article is isolated: these stand outside of it.
     title = _title(tree)
@@ -85,14 +87,11 @@ def read_page(payload: bytes, content_type: str | None, extractor: Extractor = "
     else:
         text = (precise_text(html) or "") if extractor == "precise" else ""
         if not text:
-            lists = "<ul" in html or "<UL" in html
             read = _article_text if extractor == "blocks" else _main_text
-            text = read(tree, lists)
-    text = without_addresses(normalise(text))
-    text = "\n".join(line.rstrip(" \t") for line in text.split("\n"))
+            text = read(tree, markup)
     return Text(
         title=title,
-        text=_BLANK_LINES.sub("\n\n", text).strip(),
+        text=_tidy(without_addresses(normalise(text))),
         encoding=encoding,
         language=language,
         licence=licence,
@@ -102,7 +101,7 @@ def read_page(payload: bytes, content_type: str | None, extractor: Extractor = "
 def parse_page(payload: bytes, content_type: str | None) -> tuple[HTMLTree, str]:
     """The elements of a page and the encoding it was read with. Raises NestingError."""
     html, encoding = decode_html(payload, content_type)
-    _size(payload, html, encoding)
+    _size(Markup(html))
     return HTMLTree.parse(html), encoding
 
 
@@ -135,13 +134,15 @@ def select(tree: HTMLTree, selector: str) -> list[ElementNode]:
     return list(tree.document.query_selector_all(selector)[:]) if tree.document else []
 
 
-def _main_text(tree: HTMLTree, lists: bool) -> str:
-    """What resiliparse takes for the main text, with its ``lists`` wherever they stand.
+def _main_text(tree: HTMLTree, markup: Markup) -> str:
+    """What resiliparse takes for the main text, with its lists wherever they stand.
 
     It drops every ``ul`` that is less than three elements deep as navigation, so a plainly written
     page would lose its lists. What is named navigation it drops at any depth: F1 falls by 0.0004.
     """
-    body: Any = tree.body if lists else None
+    if is_all_main(markup, tree):
+        return _plain_text(tree, main_content=False)
+    body: Any = tree.body if b"<ul" in markup.source else None
     if body is not None and (content := body.child_nodes[:]):
         for _ in range(3):
             wrapper: Any = tree.create_element("div")
@@ -151,15 +152,15 @@ def _main_text(tree: HTMLTree, lists: bool) -> str:
     return _plain_text(tree, main_content=True)
 
 
-def _article_text(tree: HTMLTree, lists: bool) -> str:
+def _article_text(tree: HTMLTree, markup: Markup) -> str:
     """The main text, and of that only the article where the page has one."""
     article = find_article(tree)
     if article is None:
-        return _main_text(tree, lists)
+        return _main_text(tree, markup)
     sure = article.num_chars >= _SURE
     everything = "" if sure else _plain_text(tree, main_content=True)
     article.isolate()
-    text = _main_text(tree, lists)
+    text = _main_text(tree, markup)
     return text if len(text) >= _MIN_SHARE * len(everything) else everything
 
 
@@ -173,6 +174,13 @@ def _plain_text(tree: HTMLTree, main_content: bool) -> str:
         comments=False,
         post_meta=False,
     )
+
+
+def _tidy(text: str) -> str:
+    """``text`` without blanks at the ends of lines and without gaps of more than a line."""
+    if " \n" in text or "\t\n" in text:
+        text = "\n".join(line.rstrip(" \t") for line in text.split("\n"))
+    return _BLANK_LINES.sub("\n\n", text).strip()
 
 
 def _title(tree: HTMLTree) -> str:
@@ -191,23 +199,19 @@ def _licence(tree: HTMLTree) -> Finding | None:
     return None
 
 
-def _size(payload: bytes, html: str, encoding: str) -> tuple[int, int]:
+def _size(markup: Markup) -> tuple[int, int]:
     """How many tags a page has, and a bound on the depth of its elements. Raises NestingError.
 
     The bound is the most start tags ahead of end tags at any place, without ``br`` and its like,
     and without ``p`` or ``td``, which the next of their kind closes: these add a few levels at
     most. A first count knows tags by two letters, which will do for nearly all pages.
     """
-    if encoding.startswith("utf-16"):  # the only one here whose tags are not ASCII bytes
-        payload = html.encode("utf-8", "replace")
-    data = np.frombuffer(payload, dtype=np.uint8)
-    opened = data[:-1] == ord("<")
-    num_tags = int(np.count_nonzero(opened))
+    num_tags = len(markup.tags)
     if num_tags * num_tags <= _MAX_SEARCHED:  # flat enough even if nothing is closed
         return num_tags, num_tags
-    depth = _highest(_steps(data, np.flatnonzero(opened)))
+    depth = _highest(_steps(markup.data, markup.tags))
     if depth > _MAX_DEPTH or depth * num_tags > _MAX_SEARCHED:
-        ends = _NESTING_TAG.findall(_RAW_TEXT.sub(b"", payload))
+        ends = _NESTING_TAG.findall(_RAW_TEXT.sub(b"", markup.source))
         depth = _highest(np.array([-1 if end else 1 for end in ends], dtype=np.int64))
     if depth > _MAX_DEPTH:
         raise NestingError(f"nested deeper than {_MAX_DEPTH} elements")
@@ -216,9 +220,9 @@ def _size(payload: bytes, html: str, encoding: str) -> tuple[int, int]:
 
 def _steps(data: np.ndarray, at: np.ndarray) -> np.ndarray:
     """What each ``<`` adds to the depth, -1, 0 or 1, by the two bytes of the name after it."""
-    one, two, three = (data[np.minimum(at + k, len(data) - 1)] for k in (1, 2, 3))
+    one, two, three = (data[at + k] for k in (1, 2, 3))
     is_end = one == ord("/")
-    first, second = np.where(is_end, two, one) | 0x20, np.where(is_end, three, two) | 0x20
+    first, second = np.where(is_end, two, one), np.where(is_end, three, two) | 0x20
     is_name = (first >= ord("a")) & (first <= ord("z"))
     nests = _NESTS[first.astype(np.uint16) | second.astype(np.uint16) << 8]
     return np.where(is_end, -1, 1).astype(np.int8) * (nests & is_name)
