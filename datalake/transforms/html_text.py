@@ -20,12 +20,13 @@ from resiliparse.parse.html import ElementNode, HTMLTree
 
 from datalake.licences import Finding, from_url
 from datalake.transforms.html_blocks import find_article
-from datalake.transforms.html_plain import Markup, is_all_main
+from datalake.transforms.html_plain import Markup, parse
 from datalake.transforms.html_precise import precise_text
 from datalake.transforms.normalise import normalise, without_addresses
 from datalake.transforms.text import Text, Unreadable
 
 Extractor = Literal["resiliparse", "blocks", "precise"]
+Beside = list[str] | None  # elements that are no main text; None: they are to be searched for
 
 # Finding the main content takes about tags x depth x 0.2 microseconds; two seconds are enough.
 _MAX_SEARCHED = 10_000_000
@@ -76,19 +77,20 @@ def read_page(payload: bytes, content_type: str | None, extractor: Extractor = "
     html, encoding = decode_html(payload, content_type)
     markup = Markup(html)
     num_tags, depth = _size(markup)
-    tree = HTMLTree.parse(html)
+    is_searched = num_tags * depth <= _MAX_SEARCHED
+    tree, beside = parse(html, markup) if is_searched else (HTMLTree.parse(html), [])
     # Before the article is isolated: these stand outside of it.
     title = _title(tree)
     licence = _licence(tree) if "license" in html else None
     root = tree.document.query_selector("html") if tree.document else None
     language = root.getattr("lang") if root else None
-    if num_tags * depth > _MAX_SEARCHED:
-        text = _plain_text(tree, main_content=False)
+    if not is_searched:
+        text = _plain_text(tree, beside)
     else:
         text = (precise_text(html) or "") if extractor == "precise" else ""
         if not text:
             read = _article_text if extractor == "blocks" else _main_text
-            text = read(tree, markup)
+            text = read(tree, b"<ul" in markup.source, beside)
     return Text(
         title=title,
         text=_tidy(without_addresses(normalise(text))),
@@ -134,45 +136,44 @@ def select(tree: HTMLTree, selector: str) -> list[ElementNode]:
     return list(tree.document.query_selector_all(selector)[:]) if tree.document else []
 
 
-def _main_text(tree: HTMLTree, markup: Markup) -> str:
-    """What resiliparse takes for the main text, with its lists wherever they stand.
+def _main_text(tree: HTMLTree, lists: bool, beside: Beside) -> str:
+    """What resiliparse takes for the main text, with its ``lists`` wherever they stand.
 
     It drops every ``ul`` that is less than three elements deep as navigation, so a plainly written
     page would lose its lists. What is named navigation it drops at any depth: F1 falls by 0.0004.
     """
-    if is_all_main(markup, tree):
-        return _plain_text(tree, main_content=False)
-    body: Any = tree.body if b"<ul" in markup.source else None
+    body: Any = tree.body if lists and beside is None else None
     if body is not None and (content := body.child_nodes[:]):
         for _ in range(3):
             wrapper: Any = tree.create_element("div")
             wrapper.append(*content)
             content = [wrapper]
         body.append(*content)
-    return _plain_text(tree, main_content=True)
+    return _plain_text(tree, beside)
 
 
-def _article_text(tree: HTMLTree, markup: Markup) -> str:
+def _article_text(tree: HTMLTree, lists: bool, beside: Beside) -> str:
     """The main text, and of that only the article where the page has one."""
     article = find_article(tree)
     if article is None:
-        return _main_text(tree, markup)
+        return _main_text(tree, lists, beside)
     sure = article.num_chars >= _SURE
-    everything = "" if sure else _plain_text(tree, main_content=True)
+    everything = "" if sure else _plain_text(tree, beside)
     article.isolate()
-    text = _main_text(tree, markup)
+    text = _main_text(tree, lists, beside)
     return text if len(text) >= _MIN_SHARE * len(everything) else everything
 
 
-def _plain_text(tree: HTMLTree, main_content: bool) -> str:
+def _plain_text(tree: HTMLTree, beside: Beside) -> str:
     """Text with the options that were measured to be best: each one left out costs F1."""
     return extract_plain_text(
         tree,
-        main_content=main_content,
+        main_content=beside is None,
         alt_texts=False,
         list_bullets=False,
         comments=False,
         post_meta=False,
+        skip_elements=beside,
     )
 
 
