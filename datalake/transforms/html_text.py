@@ -90,7 +90,7 @@ def read_page(payload: bytes, content_type: str | None, extractor: Extractor = "
         text = (precise_text(html) or "") if extractor == "precise" else ""
         if not text:
             read = _article_text if extractor == "blocks" else _main_text
-            text = read(tree, b"<ul" in markup.source, beside)
+            text = read(tree, beside is None and b"<ul" in markup.source, beside)
     return Text(
         title=title,
         text=_tidy(without_addresses(normalise(text))),
@@ -142,7 +142,7 @@ def _main_text(tree: HTMLTree, lists: bool, beside: Beside) -> str:
     It drops every ``ul`` that is less than three elements deep as navigation, so a plainly written
     page would lose its lists. What is named navigation it drops at any depth: F1 falls by 0.0004.
     """
-    body: Any = tree.body if lists and beside is None else None
+    body: Any = tree.body if lists else None
     if body is not None and (content := body.child_nodes[:]):
         for _ in range(3):
             wrapper: Any = tree.create_element("div")
