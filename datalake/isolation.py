@@ -6,6 +6,7 @@ dies or takes too long, the item it was at is lost, with the reason, and a new c
 it. A child serves many batches, since the memory that it starts without costs more than sending.
 """
 
+import contextlib
 import faulthandler
 import gc
 import math
@@ -203,6 +204,7 @@ def _work(
 ) -> None:
     for connection in of_parent:  # so that the end of the parent ends the child
         connection.close()
+    _close_all_but(0, 1, 2, items.fileno(), results.fileno())  # what the parent closes, is closed
     at_first = _address_space()
     if limits.memory_bytes is not None:
         ceiling = at_first + limits.memory_bytes
@@ -238,6 +240,14 @@ def _apply(function: Callable[[Any], Any], item: Any) -> Any:
         return Lost("memory")
     except Exception as error:
         return Lost(f"error: {type(error).__name__}: {error}"[:200])
+
+
+def _close_all_but(*kept: int) -> None:
+    """Close what was inherited: a pipe that a child holds open, too, never ends for its reader."""
+    for name in os.listdir("/proc/self/fd"):  # noqa: PTH208, of numbers
+        if int(name) not in kept:
+            with contextlib.suppress(OSError):  # the one that lists
+                os.close(int(name))
 
 
 def _address_space() -> int:
