@@ -8,9 +8,8 @@ write often holds nothing of the kind, and then its text is that of the whole pa
 So what could be dropped is looked for in the source, by conditions that are wider than those of
 resiliparse 2.0. What is unusual counts as something that could be dropped.
 
-One thing is dropped on long pages of documentation as well: text of three bytes whose last is not
-ASCII, since it could be a symbol of an icon font. One letter before a space that does not break is
-such text. These are marked before the page is parsed, so that they can be left out.
+Resiliparse drops one thing by mistake: a text of a letter and a space that does not break, which it
+takes for the symbol of an icon font, having three bytes. Such a page, taken whole, keeps it.
 """
 
 import re
@@ -30,13 +29,9 @@ _VALUE = re.compile(rb"\s*(?:\"([^\"]*)\"|'([^']*)'|([^\s\"'>]*)(?=[\s>]))")
 _DROPPED_LINKS = re.compile(rb"author|icon|search|prev|next|tag")  # link types, in ``rel``
 _INVISIBLE = re.compile(rb"none|hidden")
 _NAME = re.compile(rb"[a-z0-9_\s-]{0,100}")
-_ENTITY = re.compile(rb"&(?:nbsp|lt|gt|amp|quot|apos|#39|#x27|#34);")
-_SYMBOL = re.compile(rb"\s*(?:[^\s&]|&(?!nbsp;)[^;&\s]+;)&nbsp;\s*")
-_SYMBOL_TAG = "tarn-symbol"
+_ENTITY = re.compile(rb"&(?:lt|gt|amp|quot|apos|#39|#x27|#34);")
 
 _MAX_NAMES = 50  # on one page: trying one takes a thousandth of the time of an average page
-_MAX_SYMBOL = 20  # bytes, of an entity and of some spaces
-_MAX_CHAIN = 8  # tags one after the other
 _MAX_SPACED = 1000  # equal signs after a space, which are looked at one by one
 
 
@@ -52,10 +47,7 @@ _NAME_ENDS = _table(
     *(b"ss", b"id", b"le", b"el", b"op", b"ed"),
     *(bytes((first, space)) for first in range(256) for space in _SPACES),
 )
-_IS_SPACE = np.isin(np.arange(256), list(_SPACES))
-
 _NBSP = int.from_bytes(b"&nbsp;", "little")
-_BR = int.from_bytes(b"<br>", "little")  # which a parser never overlooks
 _SIX_BYTES = (1 << 48) - 1
 _CLASS = int.from_bytes(b"class", "little")
 
@@ -74,19 +66,9 @@ class Markup:
         return np.ndarray((length,), f"<u{num_bytes}", self.source, strides=(1,))
 
 
-def parse(html: str, markup: Markup) -> tuple[HTMLTree, list[str] | None]:
-    """The elements of a page, and the names of those that alone are not main text.
-
-    None instead of names where it has to be searched. Names are of elements that were put around
-    text that resiliparse would drop.
-    """
-    symbols = _symbols(markup) if _may_be_all_main(markup) else None
-    if symbols is None:
-        return HTMLTree.parse(html), None
-    tree = HTMLTree.parse(_marked(html, symbols))
-    if tree.body is not None and _are_apart(tree, len(symbols)) and not _has_deep_links(tree):
-        return tree, [_SYMBOL_TAG] if symbols else []
-    return HTMLTree.parse(html) if symbols else tree, None
+def is_all_main(tree: HTMLTree, markup: Markup) -> bool:
+    """Whether a search for the main text of a page would find all of its text."""
+    return tree.body is not None and _may_be_all_main(markup) and not _has_deep_links(tree)
 
 
 def _may_be_all_main(markup: Markup) -> bool:
@@ -94,6 +76,7 @@ def _may_be_all_main(markup: Markup) -> bool:
     return (
         source.isascii()
         and b"\0" not in source
+        and not _has_other_entities(markup)
         and not _has_dropped_tags(markup)
         and not _FLAG.search(source)
         and not _AD.search(source)
@@ -106,72 +89,11 @@ def _has_dropped_tags(markup: Markup) -> bool:
     return any(_DROPPED_TAG.match(markup.source, at) for at in tags.tolist())
 
 
-def _symbols(markup: Markup) -> list[tuple[int, int]] | None:
-    """Where texts begin and end that are a letter and a space that does not break.
-
-    None where it cannot be told: other characters that are not ASCII, brackets that do not
-    enclose tags, or a letter and a space with only tags between, which a parser may overlook.
-    """
-    source, data, tags = markup.source, markup.data, markup.tags
-    entities = np.flatnonzero(data == ord("&"))
-    is_nbsp = markup.windows(8)[entities] & _SIX_BYTES == _NBSP
-    if not all(_ENTITY.match(source, at) for at in entities[~is_nbsp].tolist()):
-        return None
-    spaces = entities[is_nbsp]
-    follows = data[spaces + 6]
-    spaces = spaces[_IS_SPACE[follows] | (follows == ord("<"))]  # at the end of their texts
-    ends = np.flatnonzero(data[len(_BEFORE) :] == ord(">")) + len(_BEFORE)
-    if len(ends) != len(tags) or (ends < tags).any() or (ends[:-1] > tags[1:]).any():
-        return None
-    # Of each such space, the tag before it: its text begins where that tag ends.
-    before = np.searchsorted(tags, spaces) - 1
-    if len(before) and before[0] < 0:
-        return None
-    starts = ends[before] + 1
-    before = before[starts == spaces]
-    for _ in range(_MAX_CHAIN):
-        before = before[markup.windows(4)[tags[before]] != _BR]
-        at = tags[before]
-        one, two = data[at - 1], data[at - 2]
-        is_letter = ~_IS_SPACE[one] & (one != ord(">"))
-        is_alone = _IS_SPACE[two] | (two == ord(">"))
-        is_entity = (one == ord(";")) & (markup.windows(8)[at - 8] >> 16 != _NBSP)
-        if (is_letter & is_alone | is_entity).any():
-            return None
-        before = before[one == ord(">")] - 1
-        before = before[before >= 0]
-        if not len(before):
-            break
-    else:
-        return None
-    is_short = _IS_SPACE[data[starts]] | (spaces - starts <= _MAX_SYMBOL)
-    found = {}
-    for start, space in zip(starts[is_short].tolist(), spaces[is_short].tolist(), strict=True):
-        if start < space:
-            end = source.index(b"<", space)
-            if _SYMBOL.fullmatch(source, start, end):
-                found[start] = end
-    return list(found.items())
-
-
-def _marked(html: str, symbols: list[tuple[int, int]]) -> str:
-    pieces, done = [], 0
-    for start, end in ((s - len(_BEFORE), e - len(_BEFORE)) for s, e in symbols):
-        pieces += [html[done:start], f"<{_SYMBOL_TAG}>", html[start:end], f"</{_SYMBOL_TAG}>"]
-        done = end
-    return "".join((*pieces, html[done:]))
-
-
-def _are_apart(tree: HTMLTree, num_symbols: int) -> bool:
-    """Whether every symbol has become an element, and would be a text of its own without it."""
-    if not num_symbols:
-        return True
-    found = tree.body.get_elements_by_tag_name(_SYMBOL_TAG) if tree.body else []
-    return len(found) == num_symbols and all(
-        beside is None or beside.tag != "#text"
-        for element in found[:]
-        for beside in (element.prev, element.next)
-    )
+def _has_other_entities(markup: Markup) -> bool:
+    """Whether some character is written that may be a symbol, such as a pilcrow."""
+    at = np.flatnonzero(markup.data == ord("&"))
+    others = at[markup.windows(8)[at] & _SIX_BYTES != _NBSP]
+    return not all(_ENTITY.match(markup.source, place) for place in others.tolist())
 
 
 def _has_dropped_names(markup: Markup) -> bool:

@@ -20,13 +20,12 @@ from resiliparse.parse.html import ElementNode, HTMLTree
 
 from datalake.licences import Finding, from_url
 from datalake.transforms.html_blocks import find_article
-from datalake.transforms.html_plain import Markup, parse
+from datalake.transforms.html_plain import Markup, is_all_main
 from datalake.transforms.html_precise import precise_text
 from datalake.transforms.normalise import normalise, without_addresses
 from datalake.transforms.text import Text, Unreadable
 
 Extractor = Literal["resiliparse", "blocks", "precise"]
-Beside = list[str] | None  # elements that are no main text; None: they are to be searched for
 
 # Finding the main content takes about tags x depth x 0.2 microseconds; two seconds are enough.
 _MAX_SEARCHED = 10_000_000
@@ -77,20 +76,20 @@ def read_page(payload: bytes, content_type: str | None, extractor: Extractor = "
     html, encoding = decode_html(payload, content_type)
     markup = Markup(html)
     num_tags, depth = _size(markup)
-    is_searched = num_tags * depth <= _MAX_SEARCHED
-    tree, beside = parse(html, markup) if is_searched else (HTMLTree.parse(html), [])
+    tree = HTMLTree.parse(html)
     # Before the article is isolated: these stand outside of it.
     title = _title(tree)
     licence = _licence(tree) if "license" in html else None
     root = tree.document.query_selector("html") if tree.document else None
     language = root.getattr("lang") if root else None
-    if not is_searched:
-        text = _plain_text(tree, beside)
+    if num_tags * depth > _MAX_SEARCHED:
+        text = _plain_text(tree, search=False)
     else:
         text = (precise_text(html) or "") if extractor == "precise" else ""
         if not text:
             read = _article_text if extractor == "blocks" else _main_text
-            text = read(tree, beside is None and b"<ul" in markup.source, beside)
+            search = not is_all_main(tree, markup)
+            text = read(tree, search, search and b"<ul" in markup.source)
     return Text(
         title=title,
         text=_tidy(without_addresses(normalise(text))),
@@ -136,7 +135,7 @@ def select(tree: HTMLTree, selector: str) -> list[ElementNode]:
     return list(tree.document.query_selector_all(selector)[:]) if tree.document else []
 
 
-def _main_text(tree: HTMLTree, lists: bool, beside: Beside) -> str:
+def _main_text(tree: HTMLTree, search: bool, lists: bool) -> str:
     """What resiliparse takes for the main text, with its ``lists`` wherever they stand.
 
     It drops every ``ul`` that is less than three elements deep as navigation, so a plainly written
@@ -149,31 +148,30 @@ def _main_text(tree: HTMLTree, lists: bool, beside: Beside) -> str:
             wrapper.append(*content)
             content = [wrapper]
         body.append(*content)
-    return _plain_text(tree, beside)
+    return _plain_text(tree, search)
 
 
-def _article_text(tree: HTMLTree, lists: bool, beside: Beside) -> str:
+def _article_text(tree: HTMLTree, search: bool, lists: bool) -> str:
     """The main text, and of that only the article where the page has one."""
     article = find_article(tree)
     if article is None:
-        return _main_text(tree, lists, beside)
+        return _main_text(tree, search, lists)
     sure = article.num_chars >= _SURE
-    everything = "" if sure else _plain_text(tree, beside)
+    everything = "" if sure else _plain_text(tree, search)
     article.isolate()
-    text = _main_text(tree, lists, beside)
+    text = _main_text(tree, search, lists)
     return text if len(text) >= _MIN_SHARE * len(everything) else everything
 
 
-def _plain_text(tree: HTMLTree, beside: Beside) -> str:
+def _plain_text(tree: HTMLTree, search: bool) -> str:
     """Text with the options that were measured to be best: each one left out costs F1."""
     return extract_plain_text(
         tree,
-        main_content=beside is None,
+        main_content=search,
         alt_texts=False,
         list_bullets=False,
         comments=False,
         post_meta=False,
-        skip_elements=beside,
     )
 
 
