@@ -6,6 +6,7 @@ be read again. ``datalake.ingestion`` makes rows of records, leaves out what an 
 holds unchanged, and marks what is gone.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -106,7 +107,7 @@ class Refresh:
         return path
 
 
-class SourceConfig(Config):
+class SourceConfig(Config, ABC):
     """Base of every kind of source. The class is the source: its values say what to read."""
 
     table: ClassVar[str]  # where its records land: raw/web
@@ -120,18 +121,18 @@ class SourceConfig(Config):
         """State outside that the source reads: when it changes, a refresh is due."""
         return ""
 
+    @abstractmethod
     def pieces(self, refresh: Refresh) -> list[Piece]:
         """What there is to read. Runs in the driver. Raises Refusal where the setting is wrong."""
-        raise NotImplementedError
 
+    @abstractmethod
     def read(self, piece: Piece, refresh: Refresh) -> Iterator[Event]:
         """Records of one piece. What is left out is counted in ``refresh.report``.
 
         Raises OSError where the piece cannot be had: it is then tried again, listed and skipped.
         """
-        raise NotImplementedError
 
     @classmethod
+    @abstractmethod
     def read_again(cls, place: Place) -> bytes:
         """The payload at ``place``. Raises OSError where it is not there any more."""
-        raise NotImplementedError

@@ -213,7 +213,7 @@ def test_names_that_git_would_take_for_something_else_are_refused(
         list(git.tree(folder, name))
 
 
-@pytest.mark.parametrize("url", ["--upload-pack=touch /tmp/x", "-x", "https://a/b c", ""])
+@pytest.mark.parametrize("url", ["--upload-pack=touch x", "-x", "https://a/b c", ""])
 def test_a_url_that_git_would_take_for_an_option_is_refused(url: str, tmp_path: Path) -> None:
     with pytest.raises(Refusal, match=r"^url must be a name without spaces that does not begin"):
         git.fetch(url, tmp_path / "a", None, protocols=("https",), max_file_bytes=1,
