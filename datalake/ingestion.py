@@ -112,14 +112,17 @@ class _Reading:
             snapshot=self.snapshot,
             state=self.state,
         )
+        own = Report(self.origin, self.workspace.say)  # a cut is that of one source
         refresh = Refresh(
             origin=self.origin,
             snapshot=self.snapshot,
             home=self.workspace.home,
-            report=self.report,
+            report=own,
             previous=self.state,
         )
         pieces = self.config.pieces(refresh)
+        self.report.join(own)
+        whole = self.config.complete and own.cut is None
         met, lost = np.zeros(len(self.state.ids), bool), 0
         for piece, read in self._read_all(reader, pieces):
             self.report.join(read.report)
@@ -128,16 +131,21 @@ class _Reading:
                 self.report.fail("could not be had", f"{piece.uri}: {read.error}")
                 if lost <= _SHOWN:
                     self.workspace.say(f"{self.origin}: left out {piece.name}: {read.error}")
+            whole = whole and read.error is None and read.report.cut is None
             met[read.met] = True
             yield from read.parts
-        if self.config.complete and not lost and self.report.cut is None and not met.all():
+        if whole and not met.all():
             yield from self._mark_missing(reader, met)
 
     def _read_all(self, reader: Reader, pieces: list[Piece]) -> Iterator[tuple[Piece, Read]]:
-        notes = {piece.name: self._note(piece) for piece in pieces}
+        """Every piece with what was read of it, now or by an ingestion that was interrupted."""
+        if self.config.in_driver:
+            yield from self._read(reader, pieces)
+            return
+        watched = self.config.watched()
         waiting = []
         for piece in pieces:
-            if not self.config.in_driver and (read := self._noted(notes[piece.name])) is not None:
+            if (read := self._noted(self._note(piece, watched))) is not None:
                 yield piece, read
             else:
                 waiting.append(piece)
@@ -145,8 +153,8 @@ class _Reading:
             done = len(pieces) - len(waiting)
             self.workspace.say(f"{self.origin}: {done} of {len(pieces)} pieces were read before")
         for piece, read in self._read(reader, waiting):
-            if not self.config.in_driver and read.error is None:
-                note = notes[piece.name]
+            if read.error is None:
+                note = self._note(piece, watched)
                 draft = note.with_suffix(".draft")
                 draft.write_bytes(pickle.dumps(read))
                 draft.replace(note)
@@ -195,12 +203,12 @@ class _Reading:
         batches = to_batches(marks, TABLES[self.config.table].arrow)
         return self.workspace.lake.write_parts(self.config.table, batches)
 
-    def _note(self, piece: Piece) -> Path:
+    def _note(self, piece: Piece, watched: str) -> Path:
         """Where it is noted that ``piece`` was read by this setting, on top of this version.
 
         After a commit there is another version, so what is in the table is never taken for new.
         """
-        setting = self.config.model_dump_json() + self.config.watched()
+        setting = self.config.model_dump_json() + watched
         said = f"{setting} {self.origin} {self.state.version} {piece!r}"
         name = hashlib.sha256(said.encode()).hexdigest()[:32]
         return _notes(self.workspace, self.config.table, self.snapshot) / f"{name}.pickle"

@@ -179,6 +179,31 @@ def test_a_killed_ingestion_goes_on_and_ends_like_an_undisturbed_one(
     assert not list((workspace.home / "ingesting").iterdir())
 
 
+def test_pieces_of_one_name_are_noted_apart(workspace: Workspace, folder: Path) -> None:
+    (folder / "below").mkdir()
+    write(folder / "below", a=("eight 8",), b=("nine 9", "ten 10"))
+    die(workspace, folder, "c.txt")
+    refresh(workspace, 2, folder=str(folder))
+    assert len(state(workspace)) == 8
+
+
+def test_a_source_that_was_cut_calls_nothing_gone_and_another_one_does(
+    workspace: Workspace, folder: Path, tmp_path: Path
+) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    write(other, x=("eight 8",), y=("nine 9",))
+    both = {"other": Shelf(folder=str(other)), "shelf": Shelf(folder=str(folder))}
+    ingest(replace(workspace, origin={"tarn/snapshot": "2026-01-01"}), TABLE, both)
+    write(other, cut=("ten 10",))
+    (other / "x.txt").unlink()
+    (folder / "b.txt").unlink()
+    at = replace(workspace, origin={"tarn/snapshot": "2026-01-02"})
+    found = ingest(at, TABLE, both)
+    assert rows(workspace, 2) == {("ten", b"ten 10"), ("three", None)}
+    assert found.report.cut == "somewhere" and found.report.gone == 1
+
+
 def test_what_is_committed_survives_an_interruption_before_the_notes_are_gone(
     workspace: Workspace, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -14,6 +14,8 @@ from datalake.sources.source import Event, Piece, Place, Record, Refresh, Source
 class Shelf(SourceConfig):
     """Lines of every file below ``folder``; a line is named by its first word.
 
+    Files of two folders may have the same name, and ``cut.txt`` says that it was cut.
+
     The process is killed, as by a power cut, in the piece that the file ``kill`` names.
     """
 
@@ -27,19 +29,21 @@ class Shelf(SourceConfig):
     def pieces(self, refresh: Refresh) -> list[Piece]:
         return [
             Piece(name=path.name, uri=str(path), num_bytes=self.num_bytes)
-            for path in sorted(Path(self.folder).glob("*.txt"))
+            for path in sorted(Path(self.folder).rglob("*.txt"))
         ]
 
     def read(self, piece: Piece, refresh: Refresh) -> Iterator[Event]:
         kill = Path(self.folder) / "kill"
         killed = kill.exists() and kill.read_text() == piece.name
+        if piece.name == "cut.txt":
+            refresh.report.cut = "somewhere"
         for number, line in enumerate(Path(piece.uri).read_text().splitlines()):
             if killed and number:
                 os.kill(os.getpid(), signal.SIGKILL)
             payload = line.encode()
             refresh.report.keep(len(payload))
             yield Record(
-                uri=f"shelf:{piece.name}",
+                uri=f"shelf:{Path(piece.uri).relative_to(self.folder)}",
                 position=line.split()[0],
                 payload=payload,
                 place=Place(archive=piece.uri, member=str(number)),
