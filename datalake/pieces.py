@@ -45,7 +45,7 @@ class Reader:
     def __call__(self, piece: Piece) -> Read:
         """Read ``piece`` and write its rows. An OSError becomes the reading's error."""
         state: State = getattr(self.state, "value", self.state)
-        report = Report(self.origin, self.say)
+        report = Report(self.origin, self.say, heard=self.say is not say_nothing)
         refresh = Refresh(
             origin=self.origin,
             snapshot=self.snapshot,

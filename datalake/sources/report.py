@@ -22,6 +22,7 @@ class Report:
     unchanged: int = 0  # the same as in an earlier snapshot
     gone: int = 0  # in an earlier snapshot, and not any more
     damages: list[str] = field(default_factory=list)
+    heard: bool = True  # whether somebody listens to ``say``
     cut: str | None = None  # why it stopped before the end of its source
     _cases: dict[str, str] = field(default_factory=dict)  # first case of each failure
     _began: float = field(default_factory=time.monotonic)
@@ -55,13 +56,13 @@ class Report:
         for reason, case in other._cases.items():
             self._cases.setdefault(reason, case)
         for line in other.damages:
-            self.damage(line)
+            self.damage(line, said=other.heard)
         self.cut = self.cut or other.cut
 
-    def damage(self, line: str) -> None:
-        """Note a damaged place; the first few are said at once."""
+    def damage(self, line: str, said: bool = False) -> None:
+        """Note a damaged place; the first few are said at once, if they were not."""
         self.damages.append(line)
-        if len(self.damages) <= _SHOWN:
+        if len(self.damages) <= _SHOWN and not said:
             self.say(f"{self.name}: {line}")
 
     @property
