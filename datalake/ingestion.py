@@ -19,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
+from datalake.config import Refusal
 from datalake.pieces import Read, Reader
 from datalake.schemas import TABLES
 from datalake.snapshots import State
@@ -125,6 +126,8 @@ class _Reading:
         whole = self.config.complete and own.cut is None
         met, lost = np.zeros(len(self.state.ids), bool), 0
         for piece, read in self._read_all(reader, pieces):
+            if read.refusal is not None:
+                raise Refusal(read.refusal)
             self.report.join(read.report)
             if read.error is not None:
                 lost += 1
@@ -153,7 +156,7 @@ class _Reading:
             done = len(pieces) - len(waiting)
             self.workspace.say(f"{self.origin}: {done} of {len(pieces)} pieces were read before")
         for piece, read in self._read(reader, waiting):
-            if read.error is None:
+            if read.error is None and read.refusal is None:
                 note = self._note(piece, watched)
                 draft = note.with_suffix(".draft")
                 draft.write_bytes(pickle.dumps(read))

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from datalake.config import Refusal
 from datalake.schemas import TABLES
 from datalake.snapshots import State
 from datalake.sources.record import Row, doc_id, payload_digest, to_batches
@@ -28,6 +29,7 @@ class Read:
     report: Report
     met: np.ndarray  # int64: where in the state the records stand that the piece named
     error: str | None = None  # why the piece could not be had; it has no parts then
+    refusal: str | None = None  # why nobody can read it as the recipe wants
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +45,7 @@ class Reader:
     say: Any = field(default=say_nothing)
 
     def __call__(self, piece: Piece) -> Read:
-        """Read ``piece`` and write its rows. An OSError becomes the reading's error."""
+        """Read ``piece`` and write its rows. OSError and Refusal come back as what was read."""
         state: State = getattr(self.state, "value", self.state)
         report = Report(self.origin, self.say, heard=self.say is not say_nothing)
         refresh = Refresh(
@@ -59,11 +61,15 @@ class Reader:
         try:
             parts = self.lake.write_parts(table, to_batches(rows, TABLES[table].arrow))
         except OSError as error:
-            why = f"{type(error).__name__}: {error}"
-            lost = Report(self.origin, self.say)
-            return Read(parts=[], report=lost, met=np.zeros(0, np.int64), error=why)
+            return self._nothing(error=f"{type(error).__name__}: {error}")
+        except Refusal as refusal:  # on its way through Spark it would become another error
+            return self._nothing(refusal=str(refusal))
         report.say = say_nothing
         return Read(parts=parts, report=report, met=np.array(sorted(met), np.int64))
+
+    def _nothing(self, **why: str) -> Read:
+        report = Report(self.origin, say_nothing)
+        return Read(parts=[], report=report, met=np.zeros(0, np.int64), **why)
 
     def _rows(self, piece: Piece, refresh: Refresh, state: State, met: set[int]) -> Iterator[Row]:
         """Rows of what is new, changed or gone. Fills ``met``."""

@@ -140,6 +140,16 @@ def test_pieces_read_by_spark_are_the_same_rows(spark_workspace: Workspace, fold
     assert spread.report.rows == 5
 
 
+@pytest.mark.parametrize("num_bytes", [1, 1 << 30])
+def test_a_refusal_of_a_piece_is_that_of_the_ingestion(
+    spark_workspace: Workspace, folder: Path, num_bytes: int
+) -> None:
+    write(folder, refused=("one 1",))
+    with pytest.raises(Refusal, match="files must hold lines, got none"):
+        refresh(spark_workspace, 1, folder=str(folder), num_bytes=num_bytes)
+    assert spark_workspace.lake.latest(TABLE) is None
+
+
 KILLED = """
 import sys
 from pathlib import Path

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import ClassVar, Literal
 
+from datalake.config import Refusal
 from datalake.licences import Finding
 from datalake.sources.source import Event, Piece, Place, Record, Refresh, SourceConfig
 
@@ -14,7 +15,8 @@ from datalake.sources.source import Event, Piece, Place, Record, Refresh, Source
 class Shelf(SourceConfig):
     """Lines of every file below ``folder``; a line is named by its first word.
 
-    Files of two folders may have the same name, and ``cut.txt`` says that it was cut.
+    Files of two folders may have the same name, ``cut.txt`` says that it was cut,
+    and ``refused.txt`` is refused.
 
     The process is killed, as by a power cut, in the piece that the file ``kill`` names.
     """
@@ -37,6 +39,8 @@ class Shelf(SourceConfig):
         killed = kill.exists() and kill.read_text() == piece.name
         if piece.name == "cut.txt":
             refresh.report.cut = "somewhere"
+        if piece.name == "refused.txt":
+            raise Refusal("files must hold lines, got none")
         for number, line in enumerate(Path(piece.uri).read_text().splitlines()):
             if killed and number:
                 os.kill(os.getpid(), signal.SIGKILL)
