@@ -45,6 +45,7 @@ def corpus_rows() -> list[dict[str, Any]]:
                     "language": "python",
                     "licence": "Apache-2.0" if source == "code" else None,
                     "archive": "archive",
+                    "member": "",
                     "offset": 0,
                     "length": 0,
                     "num_bytes": len(text.encode()),

@@ -38,6 +38,7 @@ def write_corpus(
             "language": "python",
             "licence": None,
             "archive": "archive",
+            "member": "",
             "offset": 0,
             "length": 0,
             "num_bytes": len(text.encode()),
