@@ -137,7 +137,15 @@ def test_a_rollout_names_the_weights_that_made_it_and_its_item(home: Path) -> No
         (Path(str(value(home, "dpo_model", "tarn/version"))) / "manifest.json").read_text()
     )
     assert first == {dpo["weights"]}
-    assert len({row["policy"] for row in rollouts}) == len({row["step"] for row in rollouts})
+    # Weights move from the first step on in which the answers to some prompt differ in reward.
+    policies, groups = dict[int, str](), dict[tuple[int, str], set[float]]()
+    for row in rollouts:
+        assert policies.setdefault(row["step"], row["policy"]) == row["policy"]
+        groups.setdefault((row["step"], row["group"]), set()).add(row["reward"])
+    taught = [step for (step, _), rewards in groups.items() if len(rewards) > 1]
+    for step in sorted(policies)[1:]:
+        has_moved = policies[step] != policies[step - 1]
+        assert has_moved == any(earlier < step for earlier in taught), step
 
 
 @pytest.mark.parametrize("model", ["chat", "dpo", "sft", "base"])
