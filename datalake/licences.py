@@ -91,6 +91,11 @@ class Finding:
     confidence: float  # 0..1; 1 is a statement made for machines, less is a comparison of texts
 
 
+def by_recipe(licence: str | None) -> Finding | None:
+    """What a recipe says of all that says nothing itself; None where it says nothing either."""
+    return Finding(licence, "recipe", 1.0) if licence else None
+
+
 @cache
 def is_allowed(expression: str, also: frozenset[str] = frozenset()) -> bool:
     """Whether text under ``expression`` may be trained on, by the index or by the ids in ``also``.

@@ -21,7 +21,7 @@ from pydantic import Field
 
 from datalake import licences
 from datalake.config import Refusal
-from datalake.licences import Finding
+from datalake.licences import Finding, by_recipe
 from datalake.sources.archives.members import Bounds, members, read_member
 from datalake.sources.files.local_files import lines_of, named_paths, short_names, state_of
 from datalake.sources.report import Report
@@ -201,7 +201,7 @@ class ArxivConfig(SourceConfig):
         if url:
             report.skip("licence in the metadata that is not known: kept without")
             return None
-        return Finding(self.licence, "recipe", 1.0) if self.licence else None
+        return by_recipe(self.licence)
 
 
 # Bundles -----------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from urllib.parse import quote, unquote_to_bytes, urlsplit
 from pydantic import Field
 
 from datalake.config import Refusal
-from datalake.licences import Finding
+from datalake.licences import by_recipe
 from datalake.sources.archives.members import Bounds, is_archive, members, read_member
 from datalake.sources.archives.names import JOINT, moment
 from datalake.sources.files.folder_trees import File, Selection, files, hidden, open_regular
@@ -266,7 +266,7 @@ class _Reading:
             ),
             fetched_at=datetime.now(UTC),
             content_type=kind,
-            licence=Finding(licence, "recipe", 1.0) if licence else None,
+            licence=by_recipe(licence),
             own={"path": f"{name}{JOINT}{inner}" if inner else name, "modified_at": changed},
         )
 

@@ -18,7 +18,7 @@ from urllib.parse import quote, urlsplit
 from pydantic import Field
 
 from datalake.config import Refusal
-from datalake.licences import Finding
+from datalake.licences import by_recipe
 from datalake.sources.report import Report
 from datalake.sources.source import Event, Piece, Place, Record, Refresh, SourceConfig, Unchanged
 
@@ -71,7 +71,7 @@ class PdfConfig(SourceConfig):
 
     def read(self, piece: Piece, refresh: Refresh) -> Iterator[Event]:
         """One record a file. A file that cannot be opened stays as an earlier snapshot has it."""
-        licence = Finding(self.licence, "recipe", 1.0) if self.licence else None
+        licence = by_recipe(self.licence)
         for path, uri in piece.detail["files"]:
             try:
                 payload = _read(path, self.max_file_bytes)

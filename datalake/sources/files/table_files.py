@@ -17,7 +17,7 @@ from pydantic import Field
 
 from datalake import licences
 from datalake.config import Config, Refusal
-from datalake.licences import Finding
+from datalake.licences import Finding, by_recipe
 from datalake.sources.files import table_hub
 from datalake.sources.files.local_files import named_paths, short_names, state_of
 from datalake.sources.files.table_rows import (
@@ -270,7 +270,7 @@ class TablesConfig(SourceConfig):
         column = self.columns.licence
         said = values.get(column) if column else None
         if not said:
-            return Finding(self.licence, "recipe", 1.0) if self.licence else None
+            return by_recipe(self.licence)
         each = [_known(str(part)) for part in (said if isinstance(said, list) else [said])]
         known = [licence for licence in dict.fromkeys(each) if licence is not None]
         together = licences.spdx(" AND ".join(f"({licence})" for licence in known))

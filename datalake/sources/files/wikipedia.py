@@ -21,7 +21,7 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from datalake.config import Refusal
-from datalake.licences import Finding
+from datalake.licences import by_recipe
 from datalake.sources.files.dump_pages import Cut, Cutter, parse_page, read_site
 from datalake.sources.files.dump_streams import Damage, decompressed
 from datalake.sources.report import Report
@@ -88,7 +88,7 @@ class WikipediaConfig(SourceConfig):
         """
         path = Path(piece.detail["path"])
         site = read_site(path)
-        licence = Finding(self.licence, "recipe", 1.0) if self.licence else site.licence
+        licence = by_recipe(self.licence) or site.licence
         for start, end in pairwise(piece.detail["bounds"]):
             losses = _Losses(path, start, refresh.report)
             cutter = Cutter(self.max_page_bytes)

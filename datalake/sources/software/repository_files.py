@@ -16,7 +16,7 @@ from urllib.parse import quote
 from pydantic import Field
 
 from datalake.licence_files import MAX_BYTES, LicenceFiles, is_own, of_file, speaks_of_licences
-from datalake.licences import Finding
+from datalake.licences import Finding, by_recipe
 from datalake.path_patterns import matches
 from datalake.sources.archives.members import Bounds, members, safe_path
 from datalake.sources.report import Report
@@ -75,7 +75,7 @@ class Reading:
         self.revision = revision
         self.licences = LicenceFiles(())
         self.attributes = Attributes(())
-        self._licence = Finding(licence, "recipe", 1.0) if licence else None
+        self._licence = by_recipe(licence)
         self._opt_outs = opt_outs.within(address)
         self._refresh = refresh
         self._suffixes = tuple(f".{e.lower()}" for e in config.extensions or ())

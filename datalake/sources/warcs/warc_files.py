@@ -10,7 +10,7 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from datalake.config import Refusal
-from datalake.licences import Finding
+from datalake.licences import by_recipe
 from datalake.sources.source import Event, Piece, Place, Record, Refresh, SourceConfig
 from datalake.sources.warcs.capture import Capture
 from datalake.sources.warcs.reader import first_date, read_captures, read_record
@@ -72,7 +72,7 @@ def to_records(
     captures: Iterable[Capture], licence: str | None, refer: bool = False
 ) -> Iterator[Record]:
     """Captures as records, which hold the payload or, with ``refer``, its place alone."""
-    finding = Finding(licence, "recipe", 1.0) if licence else None
+    finding = by_recipe(licence)
     for capture in captures:
         yield Record(
             uri=capture.url,

@@ -12,7 +12,7 @@ from typing import ClassVar, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from datalake.config import Config, Refusal
-from datalake.licences import Finding
+from datalake.licences import by_recipe
 from datalake.sources.source import Event, Piece, Place, Refresh, SourceConfig
 from datalake.sources.warcs.writer import WarcWriter, read_back
 from datalake.sources.web.fetch import Limits
@@ -72,7 +72,7 @@ class CrawlConfig(SourceConfig):
     def read(self, piece: Piece, refresh: Refresh) -> Iterator[Event]:
         from datalake.sources.web.crawler import Crawl
 
-        licence = Finding(self.licence, "recipe", 1.0) if self.licence else None
+        licence = by_recipe(self.licence)
         with WarcWriter(refresh.folder("archives"), archive_name(refresh.origin)) as archive:
             crawl = Crawl(self, archive, refresh.report, previous=refresh.previous, licence=licence)
             yield from crawl.events()

@@ -16,7 +16,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from datalake.licences import Finding
+from datalake.licences import Finding, by_recipe
 from datalake.sources.source import Event, Piece, Place, Refresh, SourceConfig
 from datalake.sources.warcs.writer import WarcWriter
 from datalake.sources.web.crawl import CrawlConfig, Scope, archive_name
@@ -71,7 +71,7 @@ class PydocConfig(SourceConfig):
     def read(self, piece: Piece, refresh: Refresh) -> Iterator[Event]:
         from datalake.sources.web.crawler import Crawl
 
-        licence = Finding(self.licence, "recipe", 1.0) if self.licence else LICENCE
+        licence = by_recipe(self.licence) or LICENCE
         log = refresh.folder("logs") / "pydoc.log"
         with (
             serve(refresh.folder("scratch/pydoc"), log) as address,
