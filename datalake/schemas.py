@@ -39,6 +39,7 @@ class Schema:
     key: str
     partition_by: tuple[str, ...] = ()
     key_parts: tuple[str, ...] = ()
+    may_be_empty: bool = False  # finding nothing is a result, too
 
     @property
     def arrow(self) -> pa.Schema:
@@ -107,8 +108,16 @@ def _raw(source: str, *own: Column) -> Schema:
     )
 
 
-def _fraction(name: str, meaning: str) -> Column:
-    return Column(name, pa.float64(), meaning, "0..1")
+def _fraction(name: str, meaning: str, nullable: bool = False) -> Column:
+    return Column(name, pa.float64(), meaning, "0..1", nullable)
+
+
+def _number(name: str, meaning: str, nullable: bool = False) -> Column:
+    return Column(name, pa.int64(), meaning, nullable=nullable)
+
+
+def _says(name: str, meaning: str, nullable: bool = False) -> Column:
+    return Column(name, pa.bool_(), meaning, nullable=nullable)
 
 
 TABLES: dict[str, Schema] = {
@@ -227,12 +236,77 @@ TABLES: dict[str, Schema] = {
                 Column("mean_line_length", pa.float64(), "mean length of lines", "characters"),
                 _fraction("alphabetic_fraction", "characters that are letters"),
                 _fraction("alphanumeric_fraction", "characters that are letters or digits"),
-                Column("generated", pa.bool_(), "says in its first lines that it is generated"),
+                # Of the whole text, after RedPajama 2 and Dolma.
+                _number("num_characters", "code points", nullable=True),
+                _number("num_tokens", "runs of letters and digits, and of signs", nullable=True),
+                _number("num_nonsymbol_words", "words that are not all signs", nullable=True),
+                Column("mean_nonsymbol_word_length", pa.float64(), "of those", nullable=True),
+                Column("median_word_length", pa.float64(), "of all words", nullable=True),
+                _number("num_stop_word_occurrences", "stop words, repeats counted", nullable=True),
+                _fraction("stop_word_fraction", "words that are stop words", nullable=True),
+                _fraction("unique_word_fraction", "different words per word", nullable=True),
+                Column("unigram_entropy", pa.float64(), "of words", "nats", nullable=True),
+                _fraction("uppercase_fraction", "characters in upper case", nullable=True),
+                _fraction("all_caps_word_fraction", "words all in upper case", nullable=True),
+                _fraction("digit_fraction", "characters that are digits", nullable=True),
+                _fraction("punctuation_fraction", "characters of punctuation", nullable=True),
+                _fraction("space_fraction", "characters of white space", nullable=True),
+                Column("compression_ratio", pa.float64(), "zstd bytes per byte", nullable=True),
+                # FineWeb's own, of lines that are not blank.
+                _fraction("punctuated_line_fraction", "lines that end a sentence", nullable=True),
+                _fraction("short_line_fraction", "lines of 30 characters or fewer", nullable=True),
+                _fraction("repeated_line_ratio", "characters of repeated lines", nullable=True),
+                Column("newline_ratio", pa.float64(), "newlines per word", nullable=True),
+                _number("num_long_lines", "lines of 200 characters or more (mC4)", nullable=True),
+                _number("num_javascript_lines", "lines that say javascript", nullable=True),
+                _number("num_policy_lines", "lines of policies and cookies", nullable=True),
+                # What C4's line rules leave, as published and as FineWeb applies them.
+                *(
+                    column
+                    for name, whose in (("c4", "C4's lines"), ("fineweb", "FineWeb's C4 lines"))
+                    for column in (
+                        _number(f"{name}_num_sentences", f"sentences in {whose}", nullable=True),
+                        _says(f"{name}_lorem_ipsum", f"lorem ipsum in {whose}", nullable=True),
+                        _says(
+                            f"{name}_curly_bracket", f"a curly bracket in {whose}", nullable=True
+                        ),
+                        _fraction(f"{name}_line_characters", f"share of {whose}", nullable=True),
+                    )
+                ),
+                _fraction("fineweb_punctuated_line_fraction", "in FineWeb's lines", nullable=True),
+                _fraction("fineweb_short_line_fraction", "the same", nullable=True),
+                _fraction("fineweb_repeated_line_ratio", "the same", nullable=True),
+                Column("fineweb_newline_ratio", pa.float64(), "the same", nullable=True),
+                _fraction("refinedweb_cut_fraction", "words its line rules cut", nullable=True),
+                # Of code; null where the language has no such thing.
+                _fraction("comment_fraction", "characters in comments", nullable=True),
+                _fraction("encoded_fraction", "characters of encoded data", nullable=True),
+                _number("longest_encoded", "characters of the longest such run", nullable=True),
+                _fraction("hexadecimal_fraction", "characters of hexadecimal words", nullable=True),
+                _fraction("visible_text_fraction", "of HTML, what a reader sees", nullable=True),
+                _number("visible_text_characters", "the same", nullable=True),
+                _says("starts_as_xml", "an XML declaration at its head", nullable=True),
+                _says("generated", "says in its first lines that it is generated"),
+                _says("vendored", "copied from another project, by its path", nullable=True),
+                _says("minified", "squeezed for machines", nullable=True),
+                Column("language_score", pa.float64(), "how sure the language is", nullable=True),
+                Column("licence_class", pa.string(), "permissive, copyleft, unknown, ..."),
+                Column("score_names", pa.list_(pa.string()), "scorers of the recipe, in order"),
+                Column("scores", pa.list_(pa.float64()), "what each of them gives"),
+                Column("snapshot", pa.string(), "as in documents", content=False, before=""),
+                Column("measured", pa.string(), "digest of what was measured", content=False),
                 Column("text_digest", pa.string(), "digest of the text without case and spacing"),
+                Column("url_key", pa.string(), "address without scheme, www. and trackers"),
                 Column(
                     "band_keys",
                     pa.list_(pa.int64()),
                     "MinHash key of each band; empty where there are too few words",
+                ),
+                Column(
+                    "signature",
+                    pa.binary(),
+                    "MinHash minima, uint32 little-endian; null where there are too few words",
+                    nullable=True,
                 ),
             ),
             key="doc_id",
@@ -256,10 +330,47 @@ TABLES: dict[str, Schema] = {
                 _SOURCE,
                 _NUM_BYTES,
                 Column("cluster", pa.string(), "smallest doc_id of the cluster"),
-                Column("kind", pa.string(), "unique where alone; exact or near, to the survivor"),
-                Column("survivor", pa.string(), "doc_id that stays for the cluster"),
+                Column(
+                    "kind", pa.string(), "unique where alone; url, exact or near, to the survivor"
+                ),
+                Column(
+                    "survivor",
+                    pa.string(),
+                    "doc_id that stays for the cluster; null where only a filter knows it",
+                    nullable=True,
+                ),
             ),
             key="doc_id",
+        ),
+        Schema(
+            "contamination",
+            (
+                _ID,
+                _SOURCE,
+                Column("benchmark", pa.string(), "evaluation table that it was found in"),
+                Column("item_id", pa.string(), "item of it"),
+                Column("item_fraction", pa.float64(), "of the item's n-grams found here", "0..1"),
+                Column("start", pa.int64(), "first byte in the text of documents", "bytes"),
+                Column("end", pa.int64(), "one past the last", "bytes"),
+                Column("remove", pa.bool_(), "whether the rule of the recipe asks to act on it"),
+            ),
+            key="doc_id",
+            key_parts=("benchmark", "item_id", "start"),
+            may_be_empty=True,
+        ),
+        Schema(
+            "cuts",
+            (
+                _ID,
+                _SOURCE,
+                Column("start", pa.int64(), "first byte in the text of documents", "bytes"),
+                Column("end", pa.int64(), "one past the last", "bytes"),
+                Column("reason", pa.string(), "rule, kind of personal data, repeat"),
+                Column("replacement", pa.string(), "what stands there instead"),
+            ),
+            key="doc_id",
+            key_parts=("start", "end", "reason"),
+            may_be_empty=True,
         ),
         Schema(
             "corpus",

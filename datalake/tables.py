@@ -295,11 +295,12 @@ class Lake:
         """Make written parts a version of the table, in one transaction.
 
         An overwrite whose content equals what it would replace keeps the version and removes the
-        parts. An overwrite without rows is refused.
+        parts. An overwrite without rows is refused, except of a table for which that is a result.
         """
         schema = schema_of(name)
         parts = [part for part in parts if part.rows]
-        if not parts and (mode == "overwrite" or self.latest(name) is None):
+        nothing = not parts and (mode == "overwrite" or self.latest(name) is None)
+        if nothing and not schema.may_be_empty:
             raise Refusal(f"table {name} must be written with at least one row, got none")
         if stray := [p.path for p in parts if not _inside(p, partition)]:
             self.remove_parts(name, parts)
@@ -308,9 +309,9 @@ class Lake:
             if mode == "overwrite" and self._same(name, parts, partition):
                 self.remove_parts(name, parts)
                 return self._describe(name, changed=False)
-            if parts:
+            if parts or nothing:
                 _retry(lambda: self._transact(schema, parts, mode, inputs or {}, partition))
-            return self._describe(name, changed=bool(parts))
+            return self._describe(name, changed=bool(parts or nothing))
 
     def clear(self, name: str, partition: Mapping[str, str]) -> Commit:
         """Take all rows of ``partition`` out; a partition that has none keeps the version."""

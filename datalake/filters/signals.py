@@ -56,8 +56,8 @@ NUMBERS = (  # measured by the kernel, in the order of its columns
     "alphanumeric_fraction",
 )
 
-COPIED = ("doc_id", "source", "uri", "language", "licence", "num_bytes")
-INPUT_COLUMNS = (*COPIED, "text")  # of ``documents``
+COPIED = ("doc_id", "source", "uri", "language", "licence", "num_bytes", "snapshot")
+INPUT_COLUMNS = (*COPIED, "title", "text")  # of ``documents``
 
 _GENERATED = re.compile(  # Lozhkov et al. 2024 (StarCoder2), arXiv:2402.19173, 2.1
     rb"auto-?generated|automatically generated|generated automatically|this file is generated",
@@ -77,7 +77,12 @@ def measure(documents: pa.RecordBatch, banding: Banding) -> pa.RecordBatch:
     columns["generated"] = pa.array([says_generated(t) for t in texts], pa.bool_())
     columns["text_digest"] = pa.array([text_digest(t) for t in texts], pa.string())
     columns["band_keys"] = band_keys
+    columns["licence_class"] = columns["measured"] = pa.array([""] * len(texts))
+    columns["url_key"] = documents["uri"]
+    columns["score_names"] = columns["scores"] = pa.array([[]] * len(texts), pa.list_(pa.string()))
     schema = TABLES["signals"].arrow
+    for field in schema:
+        columns.setdefault(field.name, pa.nulls(len(texts), field.type))
     return pa.RecordBatch.from_arrays([columns[f.name].cast(f.type) for f in schema], schema=schema)
 
 

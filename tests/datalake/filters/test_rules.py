@@ -33,7 +33,7 @@ def config(*rules: Any, unknown: str = "keep") -> KeptConfig:
 def signals(*rows: dict[str, Any]) -> pa.RecordBatch:
     """Rows of signals: zeros, but 100 words, and what each row says."""
     schema = TABLES["signals"].arrow
-    zeros = {"int64": 0, "double": 0.0, "bool": False, "string": ""}
+    zeros = {"int64": 0, "double": 0.0, "bool": False, "string": "", "binary": b""}
     filled = []
     for k, row in enumerate(rows):
         default = {f.name: zeros.get(str(f.type), []) for f in schema}
