@@ -3,7 +3,7 @@
 ``map_files`` serves stages that map rows to rows: one Spark task opens a part through Arrow, writes
 its own part, and the driver commits them all; no row crosses to the JVM. The Python data source
 ``tarn`` serves joins and groupings: its reader plans one partition a part and reads only the
-columns asked for, its writer commits what its tasks wrote in one Delta transaction.
+columns asked for; what its writer's tasks wrote, the driver commits in one Delta transaction.
 """
 
 import atexit
@@ -14,9 +14,9 @@ import pickle
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
@@ -122,15 +122,23 @@ def map_parts(
 
     ``function`` must be picklable and map a batch of ``columns`` to a batch of ``target``.
     """
-    lake = workspace.lake
+    task = _Task(workspace.lake, source, tuple(columns), function, target)
+    return [part for written in each_part(workspace, source, version, task) for part in written]
+
+
+def each_part(
+    workspace: Workspace, source: str, version: int, function: Callable[[Part], R]
+) -> list[R]:
+    """What ``function`` gives for every part of ``source`` at ``version``, one Spark task each.
+
+    ``function`` must be picklable.
+    """
     # Largest first, so that no core waits for a big part begun last.
-    parts = sorted(lake.parts(source, version), key=lambda part: -part.num_bytes)
+    parts = sorted(workspace.lake.parts(source, version), key=lambda part: -part.num_bytes)
     if not parts:
         return []
-    task = _Task(lake, source, tuple(columns), function, target)
-    spark = session(workspace)
-    written = spark.sparkContext.parallelize(parts, len(parts)).map(task).collect()
-    return [part for piece in written for part in piece]
+    context = session(workspace).sparkContext
+    return context.parallelize(parts, len(parts)).map(function).collect()
 
 
 def in_task(workspace: Workspace, function: Callable[[T], R]) -> Callable[[T], R]:
@@ -191,22 +199,26 @@ def write(
     name: str,
     frame: DataFrame,
     inputs: Mapping[str, Any],
-    mode: str = "overwrite",
+    mode: Literal["append", "overwrite"] = "overwrite",
 ) -> Commit:
     """Write a DataFrame as a new version of table ``name``, in one transaction."""
-    columns = schema_of(name).arrow.names
+    return workspace.lake.commit(name, write_parts(workspace, name, frame), mode, inputs)
+
+
+def write_parts(workspace: Workspace, name: str, frame: DataFrame) -> list[Part]:
+    """Parts of ``name`` with the rows of a DataFrame, not yet committed."""
     # The sink's commit runs in a process of its own and returns nothing, so it leaves a file.
     with tempfile.TemporaryDirectory(dir=workspace.folder("scratch")) as folder:
-        answer = Path(folder) / "commit.json"
+        answer = Path(folder) / "parts"
         (
-            frame.select(*columns)
+            frame.select(*schema_of(name).arrow.names)
             .write.format("tarn")
             .options(root=workspace.lake.root, name=name, answer=str(answer))
-            .option("inputs", json.dumps(dict(inputs)))
-            .mode(mode)
+            .mode("append")
             .save()
         )
-        return Commit(**json.loads(answer.read_text()))
+        parts: list[Part] = pickle.loads(answer.read_bytes())
+        return parts
 
 
 class TableSource(DataSource):
@@ -225,7 +237,7 @@ class TableSource(DataSource):
         return _Reader(dict(self.options), to_arrow_schema(schema, timezone="UTC"))
 
     def writer(self, schema: Any, overwrite: bool) -> DataSourceArrowWriter:
-        return _Writer(dict(self.options), "overwrite" if overwrite else "append")
+        return _Writer(dict(self.options))
 
 
 @dataclass
@@ -261,19 +273,16 @@ class _Written(WriterCommitMessage):
 
 
 class _Writer(DataSourceArrowWriter):
-    def __init__(self, options: Mapping[str, str], mode: Any) -> None:
+    def __init__(self, options: Mapping[str, str]) -> None:
         self.lake = Lake(options["root"])
         self.table = options["name"]
         self.answer = options["answer"]
-        self.inputs = json.loads(options["inputs"])
-        self.mode = mode
 
     def write(self, iterator: Iterator[pa.RecordBatch]) -> WriterCommitMessage:
         return _Written(pickle.dumps(self.lake.write_parts(self.table, iterator)))
 
     def commit(self, messages: Sequence[Any]) -> None:
-        made = self.lake.commit(self.table, self._parts(messages), self.mode, inputs=self.inputs)
-        Path(self.answer).write_text(json.dumps(asdict(made)))
+        Path(self.answer).write_bytes(pickle.dumps(self._parts(messages)))
 
     def abort(self, messages: Sequence[Any]) -> None:
         self.lake.remove_parts(self.table, self._parts(messages))
