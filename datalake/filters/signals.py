@@ -69,7 +69,7 @@ _GENERATED_LINES = 5  # the same
 def measure(documents: pa.RecordBatch, banding: Banding) -> pa.RecordBatch:
     """Rows of ``signals`` for a batch of ``INPUT_COLUMNS``, in the same order."""
     text = documents["text"].cast(pa.large_string())
-    data, offsets = _buffers(text)
+    data, offsets = buffers(text)
     numbers, band_keys = _measure(data, offsets, banding)
     texts = [data[a:b].tobytes() for a, b in pairwise(offsets)]
     columns = {name: documents[name] for name in COPIED}
@@ -133,7 +133,7 @@ def _stop_word_hashes() -> np.ndarray:
     return np.array([signal_kernels.hash_word(p) for p in points], np.uint64)
 
 
-def _buffers(text: pa.LargeStringArray) -> tuple[np.ndarray, np.ndarray]:
+def buffers(text: pa.LargeStringArray) -> tuple[np.ndarray, np.ndarray]:
     """Bytes and row offsets of an Arrow array without nulls: ``[bytes]``, ``[rows + 1]``."""
     _, offsets, data = text.buffers()
     bounds = np.frombuffer(offsets, np.int64)[text.offset : text.offset + len(text) + 1]
