@@ -1,0 +1,160 @@
+"""Electronic mail addresses and network addresses.
+
+An address of mail is a name, ``@`` and a host whose last label is a known top-level domain, so that
+``A@B.T`` of matrices and ``icon@2x.png`` are none. Names may have accents; Han, Kana, Hangul and
+Thai letters end one, since those scripts put no space before it. Internationalised hosts count.
+
+Network addresses must parse with ``ipaddress``. Four small numbers may be a version as well: text
+that says so, and versions' neighbours in code, are left alone.
+"""
+
+import ipaddress
+import re
+from collections.abc import Iterator
+
+from datalake.transforms.personal_window import Match, Window, words
+
+_LOCAL = re.compile(r"[^\W_](?:[\w.%+'&~-]*[\w+~-])?\Z|_[\w.%+'&~-]*[\w+~-]\Z")
+_LOCAL_RUN = re.compile(r"[\w.%+'&~-]*\Z")
+_HOST = re.compile(r"(?:[^\W_](?:[\w-]{0,61}[^\W_])?\.)+[^\W_](?:[\w-]{0,61}[^\W_])?")
+_MAX_LOCAL = 64  # RFC 5321, 4.5.3.1.1
+# Scripts without spaces between words; a name of mail ends where they begin.
+_SPACELESS = re.compile(r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u2e80-\u9fff\uac00-\ud7ff]")
+_DOCUMENTATION_HOST = re.compile(  # RFC 2606 and 6761
+    r"(?:.*\.)?(?:example\.(?:com|net|org|edu)|(?:.*\.)?(?:example|test|invalid|localhost))\Z"
+)
+# Every two-letter domain of the IANA root zone, and the general ones in wide use.
+_COUNTRIES = (
+    "ac ad ae af ag ai al am ao aq ar as at au aw ax az ba bb bd be bf bg bh bi bj bm bn bo br"
+    " bs bt bw by bz ca cc cd cf cg ch ci ck cl cm cn co cr cu cv cw cx cy cz de dj dk dm do dz"
+    " ec ee eg er es et eu fi fj fk fm fo fr ga gd ge gf gg gh gi gl gm gn gp gq gr gs gt gu gw"
+    " gy hk hm hn hr ht hu id ie il im in io iq ir is it je jm jo jp ke kg kh ki km kn kp kr kw"
+    " ky kz la lb lc li lk lr ls lt lu lv ly ma mc md me mg mh mk ml mm mn mo mp mq mr ms mt mu"
+    " mv mw mx my mz na nc ne nf ng ni nl no np nr nu nz om pa pe pf pg ph pk pl pm pn pr ps pt"
+    " pw py qa re ro rs ru rw sa sb sc sd se sg sh si sk sl sm sn so sr ss st su sv sx sy sz tc"
+    " td tf tg th tj tk tl tm tn to tr tt tv tw tz ua ug uk us uy uz va vc ve vg vi vn vu wf ws"
+    " ye yt za zm zw"
+)
+_GENERAL = (
+    "com net org edu gov mil int arpa info biz name pro aero coop museum jobs mobi travel cat"
+    " tel asia post academy agency app art associates bank berlin blog business cafe capital"
+    " care careers center chat church city clinic cloud club codes coffee college community"
+    " company computer consulting dental design dev digital directory education email"
+    " energy engineer engineering events expert express family fashion finance fit foundation"
+    " fund fun gallery games global gmbh graphics group guide guru health help holdings host"
+    " hospital house icu institute international io kim lab land law legal life link live"
+    " llc london love ltd management market marketing media moe money network news ngo nyc"
+    " one ong online ooo page paris partners party photo photography photos pizza plus"
+    " press properties pub radio realty rocks run sale school science security services shop"
+    " site social software solutions space store stream studio style support systems team tech"
+    " technology tips today tokyo top tours town trade training university vip website wiki win"
+    " work works world wtf xyz yoga zone google apple microsoft amazon corsica bzh eus gal scot"
+    " wales swiss koeln hamburg bayern wien moscow amsterdam brussels example test invalid"
+    " localhost"
+)
+_DOMAINS = frozenset(_COUNTRIES.split()) | frozenset(_GENERAL.split())
+# "//user:password" of an address with both, which is not the name of a mailbox.
+_USERINFO = re.compile(r"://[^\s/@]*:\Z")
+
+
+def emails(window: Window) -> Iterator[Match]:
+    """Addresses of mail around the ``@`` that the window is about."""
+    text = window.plain
+    run = _LOCAL_RUN.search(text, max(0, window.start - 2 * _MAX_LOCAL), window.start)
+    if run is None or run.start() == window.start:
+        return
+    left = _SPACELESS.split(run.group())[-1]
+    local = left.lstrip(".%+'&~-")
+    if len(local) > _MAX_LOCAL or ".." in local or not _LOCAL.match(local):
+        return
+    if _USERINFO.search(text, 0, window.start - len(local)):
+        return
+    host = _HOST.match(text, window.end)
+    if host is None:
+        return
+    name, end = host.group(), host.end()
+    # Text without spaces may go on behind the host: only as much as ends in a known domain.
+    labels = name.split(".")
+    last = labels[-1]
+    if not last.isascii():
+        ascii_part = re.match(r"[A-Za-z]+", last)
+        if ascii_part and _SPACELESS.match(last, ascii_part.end()):
+            end -= len(last) - ascii_part.end()
+            last = ascii_part.group()
+    while not _is_domain(last) and len(labels) > 2:  # "me@host.org.See"
+        end -= len(last) + 1
+        labels.pop()
+        last = labels[-1]
+    if not _is_domain(last):
+        return
+    following = text[end : end + 1]
+    if following in ("(", "[", "@", "_") or (following == "/" and local == "git"):
+        return
+    if local == "git" and following == ":":  # an address of a repository, nobody's
+        return
+    value = f"{local}@{text[window.end : end]}".lower()
+    documentation = _DOCUMENTATION_HOST.match(text[window.end : end].lower()) is not None
+    yield Match(window.start - len(local), end, "email", value, documentation)
+
+
+def _is_domain(label: str) -> bool:
+    lower = label.lower()
+    if lower.isascii():
+        return lower in _DOMAINS or re.match(r"xn--\w+\Z", lower) is not None
+    # Internationalised ones: рф, 中国, भारत; letters of one script only.
+    return len(lower) >= 2 and not any(c.isascii() or c.isdigit() for c in lower)
+
+
+_VERSION = re.compile(
+    r"(?:versions?|vers?|v|release|rel|revision|build|firmware|chapter|section|sec|§|clause|oid"
+    r"|driver|chrome|chromium|crios|edge?|opr|safari|firefox|python|java|jdk|assembly|dll|update"
+    r"|since|upgrade[sd]?|downgrade[sd]?|pip|==|>=|<=|~=|\^)"
+    r"[\w ]{0,8}['\"]?\s{0,2}[:=/_<>~(-]{0,3}\s{0,2}['\"]?[<>=~^v]{0,2}\s?\Z"
+)
+_NUMBERED = re.compile(r"(?:\A|\n)[ \t#*]*\Z")  # a heading: "1.2.3.4 Scope"
+
+
+def ipv4(window: Window) -> Iterator[Match]:
+    """A public IPv4 address; private ones as well if the detector's user asks for them."""
+    text = window.plain[window.start : window.end]
+    if window.plain[window.end : window.end + 1] in ("-", "+") and not re.match(
+        r"-\d", window.plain[window.end :]
+    ):
+        return  # 1.2.3.4-rc1
+    if _VERSION.search(window.before) or window.before[-1:] in ("v", "-", "_", "$", "%"):
+        return
+    octets = [int(octet) for octet in text.split(".")]
+    if max(octets) < 30:  # as in versions and numbered sections; addresses of hosts seldom are
+        addressed = _ADDRESSES.search(window.before) or _ADDRESSES.search(window.after)
+        well_known = text in ("1.1.1.1", "8.8.8.8", "8.8.4.4", "9.9.9.9", "1.0.0.1")
+        if not (addressed or well_known):
+            return
+    elif _NUMBERED.search(window.before) and max(octets) < 64 and window.after[:1] == " ":
+        return
+    yield Match(window.start, window.end, "ipv4", text)
+
+
+def ipv6(window: Window) -> Iterator[Match]:
+    """An IPv6 address that parses, without its zone or port."""
+    text = window.plain[window.start : window.end].rstrip(".")
+    try:
+        address = ipaddress.IPv6Address(text)
+    except ValueError:
+        return
+    yield Match(window.start, window.start + len(text), "ipv6", str(address))
+
+
+def is_public(value: str) -> bool:
+    """Whether an address is one of the open network: neither private nor for documentation."""
+    address = ipaddress.ip_address(value)
+    if address.version == 6 and address not in _GLOBAL_UNICAST:
+        return False
+    return address.is_global and not address.is_multicast
+
+
+_GLOBAL_UNICAST = ipaddress.ip_network("2000::/3")  # RFC 4291, 2.4
+_ADDRESSES = words(
+    "ip", "ipv4", "ips", "host", "hosts", "server", "servers", "dns", "address", "addresses",
+    "addr", "network", "subnet", "gateway", "netmask", "proxy", "ping", "remote_addr", "client",
+    "listen", "peer", "nameserver", "login", "from", "ssh", "http", "https", "地址", "服务器",
+)  # fmt: skip
