@@ -123,7 +123,7 @@ def count_duplicates(workspace: Workspace, version: int) -> dict[str, Count]:
     return {why: counts.get((key,), Count()) for why, key in _COPIES.items()}
 
 
-_COPIES = {"survivors": None, "exact": "exact", "near": "near"}
+_COPIES = {"survivors": None, "url": "url", "exact": "exact", "near": "near"}
 
 
 Tally = dict[tuple[Any, ...], Count]  # values of the columns -> how many, None where null

@@ -16,7 +16,9 @@ from pydantic import Field, StringConstraints
 from datalake import card, charts, extraction, funnel, ingestion, inventory
 from datalake import corpus as corpora
 from datalake.config import Config
-from datalake.dedup.clusters import MAX_DRIVER_EDGES, write_duplicates
+from datalake.dedup.clusters import cluster_sizes, size_chart, write_duplicates
+from datalake.dedup.components import MAX_DRIVER_EDGES
+from datalake.dedup.edges import Verify
 from datalake.dedup.minhash import Banding, BandsConfig, MinHashConfig
 from datalake.extraction import DocumentsConfig
 from datalake.filters.rules import KeptConfig, decide, require_some_kept
@@ -36,8 +38,14 @@ class SignalsConfig(Config):
 
 
 class DuplicatesConfig(Config):
-    """Where clusters are found; they are the same in both places."""
+    """Which documents are duplicates of one another, and which of them stays."""
 
+    # Off, as in FineWeb (Penedo et al. 2024, arXiv:2406.17557): what stands at one address may
+    # change. RefinedWeb (Penedo et al. 2023, arXiv:2306.01116) takes equal addresses out.
+    urls: bool = False
+    verify: Verify | None = None  # without, a shared band is enough, as in FineWeb and text-dedup
+    best: str | None = None  # a number in signals or scores.NAME, higher is better; the longest
+    # Where the components are found; they are the same in both places.
     max_driver_edges: int = Field(default=MAX_DRIVER_EDGES, ge=0)  # with more, in Spark
 
 
@@ -156,17 +164,31 @@ def duplicates(workspace: Workspace, inputs: Inputs, config: DuplicatesConfig) -
     """
     num_kept, reasons = funnel.count_decisions(workspace, int(inputs["kept"]))
     require_some_kept(num_kept, reasons)
-    workspace.say(f"grouping {num_kept:,} documents by digest and band keys")
-    made = write_duplicates(workspace, inputs, config.max_driver_edges)
+    by = "digest, band keys and address" if config.urls else "digest and band keys"
+    workspace.say(f"grouping {num_kept:,} documents by {by}")
+    made = write_duplicates(
+        workspace,
+        inputs,
+        urls=config.urls,
+        verify=config.verify,
+        best=config.best,
+        max_driver_edges=config.max_driver_edges,
+    )
     counts = funnel.count_duplicates(workspace, made.version)
+    copies = [count for kind, count in counts.items() if kind != "survivors"]
+    sizes = cluster_sizes(workspace, made.version)
     return _made(
         made,
         {
             "survivors": counts["survivors"].documents,
+            "copies by address": counts["url"].documents,
             "exact copies": counts["exact"].documents,
             "near copies": counts["near"].documents,
-            "bytes of copies": counts["exact"].num_bytes + counts["near"].num_bytes,
+            "bytes of copies": sum(count.num_bytes for count in copies),
+            "clusters": sum(sizes.values()),
+            "documents in the largest cluster": max(sizes, default=1),
         },
+        {"Clusters of duplicates by size": size_chart(sizes)},
     )
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 from numba import njit
 
-from datalake.dedup.clusters import driver_components
+from datalake.dedup.components import driver_components
 from datalake.dedup.minhash import Banding, BandsConfig
 from datalake.filters import signal_kernels
 from datalake.filters.characters import character_classes, lower_cases

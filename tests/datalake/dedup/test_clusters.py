@@ -1,135 +1,152 @@
-"""Clusters: stars, components on the driver and in Spark, who survives, and text-dedup's view."""
+"""The stage: what its settings change, what it reports, and a hundred thousand equal documents."""
 
-import random
+import time
 
 import pyarrow as pa
 import pytest
 
-from datalake import spark
-from datalake.dedup.clusters import (
-    components,
-    driver_components,
-    spark_components,
-    star_edges,
-    survivors,
-)
-from datalake.workspace import Workspace
+from datalake import run
+from datalake.config import Refusal
+from datalake.dedup.clusters import size_chart
+from datalake.dedup.edges import Verify
+from datalake.schemas import TABLES
+from datalake.workspace import Made, Workspace
 
 
-def edge_table(pairs: list[tuple[int, int]]) -> pa.Table:
-    """Edges from the larger to the smaller of each pair, named as documents are."""
-    named = sorted({(f"{max(p):032x}", f"{min(p):032x}") for p in pairs if p[0] != p[1]})
-    return pa.table(
-        {"doc_id": pa.array([a for a, _ in named]), "star": pa.array([b for _, b in named])}
-    )
+def store(workspace: Workspace, **columns: list) -> dict[str, int]:
+    """Versions of ``signals`` and ``kept``: all documents are kept, other signals are zero."""
+    size = len(columns["doc_id"])
+    schema = TABLES["signals"].arrow
+    zero = {"string": "", "int64": 0, "double": 0.0, "bool": False, "binary": None}
+    given = {"source": ["web"] * size, "num_bytes": [100] * size} | columns
+    arrays = [
+        pa.array(given[f.name], f.type)
+        if f.name in given
+        else pa.array([zero.get(str(f.type), [])] * size, f.type)
+        for f in schema
+    ]
+    signals = pa.Table.from_arrays(arrays, schema=schema)
+    kept = signals.select(["doc_id", "source", "licence", "num_bytes"])
+    kept = kept.append_column("keep", pa.array([True] * size))
+    kept = kept.append_column("reason", pa.nulls(size, pa.string()))
+    lake = workspace.lake
+    return {
+        "signals": lake.overwrite("signals", signals).version,
+        "kept": lake.overwrite("kept", kept).version,
+    }
 
 
-def as_dict(table: pa.Table) -> dict[str, str]:
-    keys = table["doc_id"].to_pylist()
-    assert len(set(keys)) == len(keys)
-    return dict(zip(keys, table["cluster"].to_pylist(), strict=True))
+def stage(workspace: Workspace, versions: dict[str, int], **config: object) -> tuple[Made, dict]:
+    made = run.duplicates(workspace, versions, run.DuplicatesConfig(**config))  # type: ignore[arg-type]
+    rows = workspace.lake.read("duplicates", int(made.version)).to_pylist()
+    return made, {r["doc_id"]: (r["survivor"], r["kind"]) for r in rows}
 
 
-def union_find(edges: pa.Table) -> dict[str, str]:
-    from text_dedup.utils import UnionFind
-
-    forest = UnionFind()
-    for row in edges.to_pylist():
-        forest.union(row["doc_id"], row["star"])
-    roots: dict[str, list[str]] = {}
-    for node in list(forest.parent):
-        roots.setdefault(forest.find(node), []).append(node)
-    return {node: min(members) for members in roots.values() for node in members}
-
-
-GRAPHS = {
-    "a chain": [(k, k + 1) for k in range(40)],
-    "a chain in shuffled order": list(
-        zip(order := random.Random(1).sample(range(60), 60), order[1:], strict=False)
-    ),
-    "two stars that touch": [(0, k) for k in range(1, 20)] + [(k, 50) for k in range(19, 40)],
-    "a ring beside a pair": [(k, (k + 1) % 15) for k in range(15)] + [(100, 101)],
-    "at random": [
-        (random.Random(k).randrange(300), random.Random(k + 999).randrange(300)) for k in range(180)
-    ],
+SIX = {
+    "doc_id": list("abcdef"),
+    "num_bytes": [5, 4, 9, 3, 7, 8],
+    "mean_word_length": [5.0, 4.0, 1.0, 6.0, 1.0, 1.0],
+    "score_names": [["prose", "worth"]] * 6,
+    "scores": [[0.0, s] for s in (0.1, 0.9, 0.2, 0.3, 0.4, 0.5)],
+    "text_digest": list("112345"),
+    "url_key": ["x.org", "y.org", "x.org", "", "", "z.org"],
+    "band_keys": [[], [], [], [8], [8], []],
+    "signature": [None, None, None, bytes(8), bytes([1] * 8), None],
 }
 
 
-@pytest.mark.parametrize("name", GRAPHS)
-def test_components_on_the_driver_equal_those_of_text_dedup(name: str) -> None:
-    edges = edge_table(GRAPHS[name])
-    assert as_dict(driver_components(edges)) == union_find(edges)
-
-
-@pytest.mark.parametrize("name", GRAPHS)
-def test_components_by_stars_in_spark_equal_those_on_the_driver(
-    spark_workspace: Workspace, name: str
-) -> None:
-    edges = edge_table(GRAPHS[name])
-    frame = spark.session(spark_workspace).createDataFrame(edges)
-    assert as_dict(spark_components(frame).toArrow()) == as_dict(driver_components(edges))
-
-
-def test_too_many_edges_for_the_driver_go_to_spark_with_the_same_result(
-    spark_workspace: Workspace,
-) -> None:
-    frame = spark.session(spark_workspace).createDataFrame(edge_table(GRAPHS["a chain"]))
-    few = components(frame, max_driver_edges=40).toArrow()
-    assert as_dict(few) == as_dict(components(frame, max_driver_edges=39).toArrow())
-
-
-def test_no_edges_make_no_clusters(spark_workspace: Workspace) -> None:
-    session = spark.session(spark_workspace)
-    empty = session.createDataFrame([], "doc_id string, star string")
-    assert components(empty).count() == 0
-    assert spark_components(empty).count() == 0
-
-
-def test_documents_with_an_equal_key_make_a_star_and_no_clique(spark_workspace: Workspace) -> None:
-    signals = pa.table(
-        {
-            "doc_id": ["d", "b", "c", "a", "e", "f"],
-            "text_digest": ["1", "2", "3", "4", "5", "5"],
-            "band_keys": pa.array(
-                [[7, 8], [7, 9], [7, 10], [11, 10], [], []], pa.list_(pa.int64())
-            ),
-        }
-    )
-    edges = star_edges(spark.session(spark_workspace).createDataFrame(signals)).toArrow()
-    pairs = {(row["doc_id"], row["star"]) for row in edges.to_pylist()}
-    # b, c, d share key 7; a, c share key 10; e, f have the same text and no keys.
-    assert pairs == {("d", "b"), ("c", "b"), ("c", "a"), ("f", "e")}
-
-
-def test_the_survivor_has_a_licence_then_length_then_the_smallest_id(
-    spark_workspace: Workspace,
-) -> None:
-    rows = [  # doc_id, licence, num_bytes, text_digest, cluster
-        ("a1", None, 900, "x", "a1"),
-        ("a2", "MIT", 100, "y", "a1"),
-        ("a3", "MIT", 200, "z", "a1"),
-        ("a4", "MIT", 200, "z", "a1"),
-        ("b1", None, 10, "v", None),
-    ]
-    kept = pa.table(
-        {
-            "doc_id": [r[0] for r in rows],
-            "source": ["web"] * len(rows),
-            "licence": pa.array([r[1] for r in rows], pa.string()),
-            "num_bytes": [r[2] for r in rows],
-            "text_digest": [r[3] for r in rows],
-        }
-    )
-    clusters = pa.table(
-        {"doc_id": [r[0] for r in rows if r[4]], "cluster": [r[4] for r in rows if r[4]]}
-    )
-    session = spark.session(spark_workspace)
-    made = survivors(session.createDataFrame(kept), session.createDataFrame(clusters)).toArrow()
-    by_id = {row["doc_id"]: row for row in made.to_pylist()}
-    assert {k: (r["survivor"], r["kind"], r["cluster"]) for k, r in by_id.items()} == {
-        "a1": ("a3", "near", "a1"),
-        "a2": ("a3", "near", "a1"),
-        "a3": ("a3", "exact", "a1"),
-        "a4": ("a3", "exact", "a1"),
-        "b1": ("b1", "unique", "b1"),
+def test_settings_say_which_keys_count_and_who_stays(spark_workspace: Workspace) -> None:
+    versions = store(spark_workspace, **SIX)
+    made, rows = stage(spark_workspace, versions)
+    assert rows == {
+        "a": ("a", "exact"),
+        "b": ("a", "exact"),
+        "c": ("c", "unique"),
+        "d": ("e", "near"),
+        "e": ("e", "exact"),
+        "f": ("f", "unique"),
     }
+    assert dict(made.report) == {
+        "survivors": 4,
+        "copies by address": 0,
+        "exact copies": 1,
+        "near copies": 1,
+        "bytes of copies": 7,
+        "clusters": 2,
+        "documents in the largest cluster": 2,
+    }
+    made, rows = stage(spark_workspace, versions, urls=True, best="scores.worth")
+    assert rows["c"] == (
+        "b",
+        "near",
+    )  # by the address of a, which is no longer that of its survivor
+    assert rows["d"] == ("e", "near")
+    made, rows = stage(
+        spark_workspace,
+        versions,
+        urls=True,
+        best="mean_word_length",
+        verify=Verify(min_similarity=0.5),
+        max_driver_edges=0,
+    )
+    assert rows == {
+        "a": ("a", "exact"),
+        "b": ("a", "exact"),
+        "c": ("a", "url"),
+        "d": ("d", "unique"),
+        "e": ("e", "unique"),
+        "f": ("f", "unique"),
+    }
+    assert made.report["copies by address"] == 1
+    assert made.report["documents in the largest cluster"] == 3
+
+
+def test_a_quality_that_was_not_measured_is_refused(spark_workspace: Workspace) -> None:
+    versions = store(spark_workspace, **SIX)
+    message = "best must be scores of one of prose, worth, got scores.edu"
+    with pytest.raises(Refusal, match=message):
+        stage(spark_workspace, versions, best="scores.edu")
+    message = "best must be scores.NAME or one of num_bytes, num_words, .*, got text_digest"
+    with pytest.raises(Refusal, match=message):
+        stage(spark_workspace, versions, best="text_digest")
+
+
+def test_a_score_where_nothing_scored_is_refused(spark_workspace: Workspace) -> None:
+    versions = store(spark_workspace, **(SIX | {"score_names": [[]] * 6, "scores": [[]] * 6}))
+    message = "best must be scores of one of no scorer, got scores.worth"
+    with pytest.raises(Refusal, match=message):
+        stage(spark_workspace, versions, best="scores.worth")
+
+
+@pytest.mark.parametrize("size", [5_000, pytest.param(100_000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("in_spark", [False, True])
+def test_identical_documents_are_one_cluster(
+    spark_workspace: Workspace, size: int, in_spark: bool
+) -> None:
+    versions = store(
+        spark_workspace,
+        doc_id=[f"{k:032x}" for k in range(size)],
+        text_digest=["0" * 32] * size,
+        url_key=["example.org"] * size,
+        band_keys=[list(range(14))] * size,
+        signature=[bytes(448)] * size,
+    )
+    started = time.monotonic()
+    made, rows = stage(
+        spark_workspace,
+        versions,
+        urls=True,
+        verify=Verify(min_similarity=0.7),
+        max_driver_edges=0 if in_spark else 10**6,
+    )
+    print(f"{size} identical documents: {time.monotonic() - started:.1f} s")
+    assert set(rows.values()) == {("0" * 32, "exact")}
+    assert made.report["documents in the largest cluster"] == size
+    assert made.report["exact copies"] == size - 1
+
+
+def test_the_chart_of_sizes_has_a_bar_for_each_doubling() -> None:
+    chart = size_chart({2: 10, 3: 5, 4: 1, 100_000: 1})
+    assert "15 clusters, 35 documents" in chart
+    assert "65,536 to 131,071 documents" in chart and "1 clusters, 100,000 documents" in chart
+    assert size_chart({}).startswith("<svg")
