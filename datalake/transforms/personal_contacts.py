@@ -12,7 +12,7 @@ import ipaddress
 import re
 from collections.abc import Iterator
 
-from datalake.transforms.personal_window import Match, Window, words
+from datalake.transforms.personal_window import Match, Vocabulary, Window
 
 _LOCAL = re.compile(r"[^\W_](?:[\w.%+'&~-]*[\w+~-])?\Z|_[\w.%+'&~-]*[\w+~-]\Z")
 _LOCAL_RUN = re.compile(r"[\w.%+'&~-]*\Z")
@@ -111,7 +111,11 @@ _VERSION = re.compile(
     r"|since|upgrade[sd]?|downgrade[sd]?|pip|==|>=|<=|~=|\^)"
     r"[\w ]{0,8}['\"]?\s{0,2}[:=/_<>~(-]{0,3}\s{0,2}['\"]?[<>=~^v]{0,2}\s?\Z"
 )
-_NUMBERED = re.compile(r"(?:\A|\n)[ \t#*]*\Z")  # a heading: "1.2.3.4 Scope"
+_LABEL = 32  # characters before an address that may call it a version
+_NO_NEIGHBOURS = frozenset("v-_$%.")
+# A list of numbers that are no addresses, as in paths of SVG.
+_LIST = re.compile(r"(?<!\d)(?!\d{1,3}(?:\.\d{1,3}){3},)[\d.]+,\Z")
+_RESOLVERS = ("1.1.1.1", "1.0.0.1", "8.8.8.8", "8.8.4.4", "9.9.9.9")  # known by their numbers
 
 
 def ipv4(window: Window) -> Iterator[Match]:
@@ -121,15 +125,14 @@ def ipv4(window: Window) -> Iterator[Match]:
         r"-\d", window.plain[window.end :]
     ):
         return  # 1.2.3.4-rc1
-    if _VERSION.search(window.before) or window.before[-1:] in ("v", "-", "_", "$", "%"):
+    before = window.before[-_LABEL:].lower()
+    if before[-1:] in _NO_NEIGHBOURS or _VERSION.search(before) or _LIST.search(before):
         return
     octets = [int(octet) for octet in text.split(".")]
-    if max(octets) < 30:  # as in versions and numbered sections; addresses of hosts seldom are
-        addressed = _ADDRESSES.search(window.before) or _ADDRESSES.search(window.after)
-        well_known = text in ("1.1.1.1", "8.8.8.8", "8.8.4.4", "9.9.9.9", "1.0.0.1")
-        if not (addressed or well_known):
-            return
-    elif _NUMBERED.search(window.before) and max(octets) < 64 and window.after[:1] == " ":
+    # Versions, sections and object identifiers are small numbers: of addresses only one in a
+    # hundred has three octets below 30.
+    small = sum(octet < 30 for octet in octets) >= 3 or octets[0] < 3
+    if small and text not in _RESOLVERS and not window.says(_ADDRESSES):
         return
     yield Match(window.start, window.end, "ipv4", text)
 
@@ -153,8 +156,8 @@ def is_public(value: str) -> bool:
 
 
 _GLOBAL_UNICAST = ipaddress.ip_network("2000::/3")  # RFC 4291, 2.4
-_ADDRESSES = words(
+_ADDRESSES = Vocabulary(
     "ip", "ipv4", "ips", "host", "hosts", "server", "servers", "dns", "address", "addresses",
-    "addr", "network", "subnet", "gateway", "netmask", "proxy", "ping", "remote_addr", "client",
+    "addr", "network", "subnet", "gateway", "netmask", "proxy", "ping", "client", "whois",
     "listen", "peer", "nameserver", "login", "from", "ssh", "http", "https", "地址", "服务器",
 )  # fmt: skip

@@ -287,36 +287,49 @@ def _userinfo(data, i, end):
 
 
 @njit(cache=True, nogil=True)
-def _identifier_end(data, i, end):
+def _has_prefix(data, i, end):
+    if i + 16 >= end:
+        return False
+    for p in range(len(PREFIXES)):
+        if (
+            PREFIXES[p, 0] == data[i]
+            and PREFIXES[p, 1] == data[i + 1]
+            and PREFIXES[p, 2] == data[i + 2]
+        ):
+            return True
+    return False
+
+
+@njit(cache=True, nogil=True)
+def _identifier_end(data, i, token_end, end):
     """End of a token that may be an IBAN, an Italian code or a Spanish NIE, or ``i``."""
-    k = i
-    while k < end and k - i < 35 and ALNUM[data[k]]:
-        k += 1
-    if k < end and (ALNUM[data[k]] or data[k] == 95):
-        return i
+    k = token_end
     size = k - i
-    if size == 9 and DIGIT[data[i + 1]] and DIGIT[data[i + 7]]:
+    if size > 34 or size < 4 or (k < end and data[k] == 95):
+        return i
+    if size == 9 and data[i] in (88, 89, 90) and DIGIT[data[i + 1]] and DIGIT[data[i + 7]]:
         return k
     if size == 16 and LETTER[data[i + 5]] and LETTER[data[i + 8]] and LETTER[data[i + 15]]:
         return k
-    if size >= 4 and UPPER[data[i]] and UPPER[data[i + 1]]:
-        if not (DIGIT[data[i + 2]] and DIGIT[data[i + 3]]):
-            return i
-        if size >= 15:
+    if not (UPPER[data[i + 1]] and DIGIT[data[i + 2]] and DIGIT[data[i + 3]]):
+        return i
+    if not UPPER[data[i]]:
+        return i
+    if size >= 15:
+        return k
+    if size == 4:  # groups of four
+        while k + 1 < end and data[k] == 32 and ALNUM[data[k + 1]] and k - i < 45:
+            m = k + 1
+            while m < end and m - k < 6 and ALNUM[data[m]]:
+                m += 1
+            if m - k > 5:
+                break
+            short = m - k < 5
+            k = m
+            if short:
+                break
+        if k - i >= 18:
             return k
-        if size == 4:  # groups of four
-            while k + 1 < end and data[k] == 32 and ALNUM[data[k + 1]] and k - i < 45:
-                m = k + 1
-                while m < end and m - k < 6 and ALNUM[data[m]]:
-                    m += 1
-                if m - k > 5:
-                    break
-                short = m - k < 5
-                k = m
-                if short:
-                    break
-            if k - i >= 18:
-                return k
     return i
 
 
@@ -338,27 +351,22 @@ def candidates(data, offsets):
             first, last, after = i, i, i + 1
             before = data[i - 1] if i > begin else 32
             if LETTER[b]:
+                # A token is read once; inside it nothing begins.
+                has_digit = False
+                while after < end and ALNUM[data[after]]:
+                    has_digit |= DIGIT[data[after]]
+                    after += 1
                 if not (ALNUM[before] or before == 95):
-                    if STARTS_KEY[b] and i + 16 < end:
-                        for p in range(len(PREFIXES)):
-                            if (
-                                PREFIXES[p, 0] == b
-                                and PREFIXES[p, 1] == data[i + 1]
-                                and PREFIXES[p, 2] == data[i + 2]
-                            ):
-                                k = i
-                                while k < end and TOKEN[data[k]]:
-                                    k += 1
-                                if k - i >= 16:
-                                    kind, last, after = KEY, k, k
-                                break
-                    if kind < 0 and i + 8 < end:
-                        last = _identifier_end(data, i, end)
+                    if STARTS_KEY[b] and _has_prefix(data, i, end):
+                        k = after
+                        while k < end and TOKEN[data[k]]:
+                            k += 1
+                        if k - i >= 16:
+                            kind, last, after = KEY, k, k
+                    if kind < 0 and has_digit:
+                        last = _identifier_end(data, i, after, end)
                         if last > i:
                             kind, after = IDENTIFIER, last
-                    if kind < 0:
-                        while after < end and LETTER[data[after]]:
-                            after += 1
             elif b == 64:
                 if _is_address(data, i, 1, begin, end):
                     kind, last = EMAIL, i + 1

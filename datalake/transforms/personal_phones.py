@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator
 from functools import cache
 
-from datalake.transforms.personal_window import Match, Window, words
+from datalake.transforms.personal_window import Match, Vocabulary, Window
 
 # Calling code, and how many digits follow it: fixed, mobile and service numbers in use, rarer
 # extremes left out. ITU-T E.164 national numbering plans, as gathered by libphonenumber 9.0.42.
@@ -65,14 +65,14 @@ _SHAPES = re.compile(
 )
 # What a number may look like where a word says that it is one to call.
 _NAMED = re.compile(r"\(?\d{1,5}\)?(?:[ .\-/]{0,2}\(?\d{1,5}\)?){1,6}|\d{7,12}")
-_WORDS = words(
+_WORDS = Vocabulary(
     "tel", "tél", "telephone", "téléphone", "telefon", "telefono", "teléfono", "telefone",
     "telefoon", "telefoonnummer", "telefonnummer", "phone", "phones", "ph", "mobile", "mobil",
     "mobiel", "móvil", "movil", "cell", "cellphone", "celular", "cellulare", "portable", "handy",
     "fax", "faks", "call", "dial", "sms", "whatsapp", "hotline", "helpline", "bel", "ring", "fon",
     "telefonu", "telefonszám", "puhelin", "puh", "tlf", "gsm", "тел", "телефон", "факс", "моб",
     "мобильный", "звоните", "τηλ", "τηλέφωνο", "טלפון", "هاتف", "تلفن", "جوال", "फ़ोन", "फोन",
-    "मोबाइल", "phone_number", "phonenumber", "โทร", "điện thoại", "電話", "电话", "手机", "手機",
+    "मोबाइल", "phonenumber", "โทร", "điện thoại", "電話", "电话", "手机", "手機",
     "携帯", "传真", "ファックス", "热线", "전화", "휴대폰", "연락처", "联系方式",
 )  # fmt: skip
 _OTHER_NUMBER = re.compile(
@@ -89,7 +89,9 @@ _DATE = re.compile(
 _MIN_NAMED, _MAX_DIGITS = 7, 15  # E.164: at most fifteen digits
 
 
-_JOINED = re.compile(r"[/=_\-*#$%&\\^]")  # right before a number: of a path, a sum, a name
+_LABEL = 24  # characters before a number that may call it something else
+_HEXADECIMAL = re.compile(r"(?<!\w)[0-9a-f]{2} \Z")  # of a dump
+_JOINED = re.compile(r"[./=_\-*#$%&\\^]")  # right before a number: of a path, a sum, a name
 _LINKED = re.compile(r"(?:tel:|phone=|wa\.me)/*\Z")
 
 
@@ -98,9 +100,10 @@ def phones(window: Window) -> Iterator[Match]:
     text = window.plain
     run = text[window.start : window.end]
     before = text[window.start - 1 : window.start]
-    if _JOINED.match(before) and not _LINKED.search(window.before):
+    label = window.before[-_LABEL:].lower()
+    if _JOINED.match(before) and not _LINKED.search(label):
         return
-    if _OTHER_NUMBER.search(window.before):
+    if _OTHER_NUMBER.search(label) or _HEXADECIMAL.search(label):
         return
     position = 0
     while position < len(run):
@@ -122,6 +125,8 @@ def _at(run: str, position: int, window: Window) -> tuple[int, int, str] | None:
     """The number that starts at ``position`` of the run: range and digits."""
     following = window.plain[window.end : window.end + 1]
     if run.startswith(("+", "(+"), position):
+        if run.startswith("+ ", position) and not _is_called(window):
+            return None  # a sum
         return _international(run, position)
     if _DATE.match(run, position):
         return None
@@ -199,7 +204,7 @@ def _is_free(run: str, end: int, following: str) -> bool:
 
 
 def _is_called(window: Window) -> bool:
-    return _WORDS.search(window.before) is not None
+    return window.announces(_WORDS)
 
 
 def _is_day(digits: str) -> bool:

@@ -22,6 +22,7 @@ from datalake.transforms.personal_window import Match, Window
 HEXADECIMAL_ENTROPY = 3.0
 STRING_ENTROPY = 3.3
 PASSWORD_ENTROPY = 2.7
+_WORDY = 0.5  # share of a string in words and numbers that makes it a name
 _MIN_KEY, _MIN_PASSWORD = 16, 8  # characters
 _MAX_PRIVATE_KEY = 16_384  # bytes: RSA of 8,192 bits in PEM is 6,400
 _BASE_62 = string.digits + string.ascii_uppercase + string.ascii_lowercase
@@ -150,14 +151,14 @@ _NAMED = re.compile(
 _PASSWORD_NAME = re.compile(r"pass(?:wor[dt]|wd|phrase)?|pwd", re.IGNORECASE)
 _KEY_NAME = re.compile(
     r"secret|token|credential|(?:api|access|auth|private|account|encryption|signing|secret|service"
-    r"|client|master|storage|shared|license|session|hmac|aes|jwt)[-_]?key|authorization|auth"
+    r"|client|master|storage|shared|session|hmac|aes|jwt)[-_]?key|authorization|auth"
     r"|\A(?:api)?key\Z",
     re.IGNORECASE,
 )
 _NO_SECRET_NAME = re.compile(
     r"public|pub_?key|tokeni[sz]|token_?(?:id|type|count|len|name|url|uri|class|file|path|end)"
     r"|(?:bos|eos|pad|unk|sep|cls|mask|num|max|min|stop|special)_?token|key_?(?:name|path|file|id|type)"
-    r"|author|(?:url|uri|path|file|name|type|field|header|endpoint|regex|pattern|label|env|var|prefix|suffix)\Z",
+    r"|author|licen[cs]e|(?:url|uri|path|file|name|type|field|header|endpoint|regex|pattern|label|env|var|prefix|suffix)\Z",
     re.IGNORECASE,
 )
 
@@ -183,7 +184,7 @@ def assigned_secrets(window: Window) -> Iterator[Match]:
     password = _PASSWORD_NAME.search(name) is not None
     if not password and not _KEY_NAME.search(name):
         return
-    if not _looks_drawn(value, password and quoted):
+    if not _looks_drawn(value, password, quoted):
         return
     line = window.before.rsplit("\n", 1)[-1]
     digest = re.fullmatch(r"[0-9a-fA-F]+", value) and len(value) in _DIGEST_SIZES
@@ -193,24 +194,28 @@ def assigned_secrets(window: Window) -> Iterator[Match]:
     yield Match(window.start, window.start + len(value), kind, value)  # type: ignore[arg-type]
 
 
-def _looks_drawn(value: str, password: bool) -> bool:
+def _looks_drawn(value: str, password: bool, quoted: bool) -> bool:
     if _PLACEHOLDERS.search(value) or _UUID.fullmatch(value) or "://" in value:
         return False
     letters = sum(c.isalpha() for c in value)
     digits = sum(c.isdigit() for c in value)
-    if not letters or not digits:
+    if not letters or digits < (1 if quoted else 3):
         return False
-    if password:
+    if password and quoted:
         return len(value) >= _MIN_PASSWORD and _entropy(value) >= PASSWORD_ENTROPY
     if len(value) < _MIN_KEY or not re.fullmatch(r"[A-Za-z0-9+/=_\-.~]+", value):
         return False
     parts = [part for part in re.split(r"[^A-Za-z0-9]+", value) if part]
-    if len(parts) > 1 and all(part.isalpha() or part.isdigit() for part in parts):
-        return False  # words
+    if len(parts) > 1 and sum(len(p) for p in parts if _is_word(p)) > _WORDY * len(value):
+        return False
     if re.fullmatch(r"[A-Za-z_]+[0-9]{1,3}", value) and digits < 4:
         return False  # an identifier with a number
     hexadecimal = re.fullmatch(r"[0-9a-fA-F]+", value) is not None
     return _entropy(value) >= (HEXADECIMAL_ENTROPY if hexadecimal else STRING_ENTROPY)
+
+
+def _is_word(part: str) -> bool:
+    return part.isdigit() or (part.isalpha() and (part[1:].islower() or part.isupper()))
 
 
 def _entropy(text: str) -> float:

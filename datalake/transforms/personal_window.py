@@ -8,6 +8,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Iterator
 from functools import cache, cached_property
+from itertools import pairwise
 from typing import Literal, NamedTuple
 
 PersonalType = Literal[
@@ -66,21 +67,35 @@ class Window:
 
     @cached_property
     def before(self) -> str:
-        """What stands before the candidate, in lower case, placeholders aside."""
+        """What stands before the candidate, placeholders aside."""
         text = self.text[max(0, self.start - 2 * _CONTEXT) : self.start]
         if ">" in text:
             text = _CUT_PLACEHOLDER.sub(" ", PLACEHOLDER.sub(" ", text))
-        return text[-_CONTEXT:].lower()
+        return text[-_CONTEXT:]
 
     @cached_property
     def after(self) -> str:
         """The same behind it, on its line."""
         text = self.text[self.end : self.end + _AFTERWORD].split("\n", 1)[0]
-        return text.split("<", 1)[0].lower()
+        return text.split("<", 1)[0]
 
-    def says(self, words: re.Pattern[str]) -> bool:
-        """Whether one of ``words`` stands near the candidate."""
-        return bool(words.search(self.before) or words.search(self.after))
+    @cached_property
+    def _spoken_before(self) -> frozenset[str]:
+        return _spoken(self.before)
+
+    @cached_property
+    def _spoken(self) -> frozenset[str]:
+        return self._spoken_before | _spoken(self.after)
+
+    def says(self, vocabulary: "Vocabulary") -> bool:
+        """Whether a word of the vocabulary stands near the candidate."""
+        return vocabulary.is_in(self._spoken, self.before) or vocabulary.is_in(
+            frozenset(), self.after
+        )
+
+    def announces(self, vocabulary: "Vocabulary") -> bool:
+        """Whether one stands before it."""
+        return vocabulary.is_in(self._spoken_before, self.before)
 
     def byte_range(self, start: int, end: int) -> tuple[int, int]:
         """Bytes of the document that characters ``start`` to ``end`` of the window are."""
@@ -88,12 +103,35 @@ class Window:
         return first, first + _num_bytes(self.text[start:end])
 
 
-def words(*alternatives: str) -> re.Pattern[str]:
-    """A pattern of whole words, in lower case; scripts without spaces know no borders of words."""
-    whole = [w for w in alternatives if w[0] < "\u2e80"]
-    inner = [w for w in alternatives if w[0] >= "\u2e80"]
-    parts = [rf"(?<![^\W_])(?:{'|'.join(whole)})(?![^\W\d_])"] if whole else []
-    return re.compile("|".join(parts + inner))
+class Vocabulary:
+    """Words and pairs of words in lower case that say what a number near them is.
+
+    Scripts that do not part words by spaces, or whose vowels are marks, are looked up as they
+    stand; words of the others are whole ones, parts of ``snake_case`` and ``camelCase`` too.
+    """
+
+    def __init__(self, *words: str):
+        self._whole = frozenset(word for word in words if max(word) < _FIRST_MARKED)
+        self._inner = tuple(word for word in words if max(word) >= _FIRST_MARKED)
+
+    def __or__(self, other: "Vocabulary") -> "Vocabulary":
+        return Vocabulary(*self._whole, *self._inner, *other._whole, *other._inner)
+
+    def is_in(self, spoken: frozenset[str], text: str) -> bool:
+        if not self._whole.isdisjoint(spoken):
+            return True
+        return not text.isascii() and any(word in text for word in self._inner)
+
+
+_FIRST_MARKED = "\u0900"  # Devanagari
+_WORD = re.compile(r"(?:[^\W\d_]\.){2,}[^\W\d_]?|[^\W\d_]+")
+_CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])")
+
+
+def _spoken(text: str) -> frozenset[str]:
+    """Words of a text in lower case, abbreviations without dots, and neighbours as pairs."""
+    found = [word.replace(".", "") for word in _WORD.findall(_CAMEL.sub(" ", text).lower())]
+    return frozenset(found).union(f"{a} {b}" for a, b in pairwise(found))
 
 
 @cache
