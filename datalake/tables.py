@@ -195,6 +195,23 @@ class Lake:
         """What made each version, newest first, with the versions of its inputs."""
         return self._open(name).history()
 
+    def ancestry(self, tables: Iterable[tuple[str, int]]) -> dict[str, set[int]]:
+        """``tables`` and every table behind them, and at which versions, as their commits say."""
+        found: dict[str, set[int]] = {}
+        open_ends = list(tables)
+        while open_ends:
+            name, version = open_ends.pop()
+            if version in found.setdefault(name, set()):
+                continue
+            found[name].add(version)
+            for commit in self.history(name):
+                if commit["version"] == version:
+                    read = json.loads(commit.get("inputs", "{}"))
+                    open_ends += [
+                        (key, made) for key, made in read.items() if isinstance(made, int)
+                    ]
+        return found
+
     def content(self, name: str, version: int | None = None) -> str:
         """Content digest of a version; parts that others wrote are read to compute it."""
         return str(self._digest(name, self.parts(name, version)))

@@ -1,6 +1,5 @@
 """The model under evaluation: its weights, and how they were made, as its checkpoint says."""
 
-import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -59,17 +58,7 @@ def plan_check(plan: Plan, checkpoint: Checkpoint) -> PlanCheck:
 
 def data_versions(lake: Lake, tables: Iterable[tuple[str, int]]) -> dict[str, str]:
     """Every table behind ``tables``, and at which versions, as the commits say what they read."""
-    found: dict[str, set[int]] = {}
-    open_ends = list(tables)
-    while open_ends:
-        table, version = open_ends.pop()
-        if version in found.setdefault(table, set()):
-            continue
-        found[table].add(version)
-        for commit in lake.history(table):
-            if commit["version"] == version:
-                read = json.loads(commit.get("inputs", "{}"))
-                open_ends += [(key, made) for key, made in read.items() if isinstance(made, int)]
+    found = lake.ancestry(tables)
     return {t: f"version {', '.join(map(str, sorted(found[t])))}" for t in sorted(found)}
 
 
