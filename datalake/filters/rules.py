@@ -1,139 +1,50 @@
 """Rules: the only place where a document is dropped, from its signals, for a named reason.
 
-A rule is a signal and its bounds; the bound itself passes. A recipe lists, for every kind of
-source, published sets by name and rules of its own; a rule takes the place of an earlier one of
-the same name::
+A rule is a signal and its bounds (``filters.bounds``); published recipes are sets of rules with a
+name (``filters.rule_sets``). A recipe lists, for every kind of source, such names and rules of its
+own, or says one name alone; a rule takes the place of an earlier one of the same name::
 
     rules:
-      web: [gopher_quality, gopher_repetition]
-      code: [starcoder2, {name: few_letters, signal: alphabetic_fraction, at_least: 0.2}]
+      web: fineweb
+      pdf: [gopher, {name: low_quality, signal: scores.quality, keep_highest: 0.3}]
+      code: [the-stack-v2, {name: few_letters, signal: alphabetic_fraction, at_least: 0.2}]
 
 The licence comes first, then the rules in order; the first that fails is the document's reason.
-Signals are stored, so a new threshold reads no text. Thresholds belong to a kind of source: rules
-made for prose drop a third of good source code.
+Thresholds belong to a kind of source: rules made for prose drop a third of good source code.
+
+Signals are stored, so a new threshold reads no text. What was dropped stays in ``kept`` with its
+reason and in ``signals`` with its numbers, under the same ``doc_id``: ``filters.dropped``
+joins the two, as any engine that reads Delta does::
+
+    SELECT k.reason, s.uri, s.num_nonsymbol_words, s.language
+    FROM kept k JOIN signals s USING (doc_id) WHERE k.reason = 'too_few_words'
 """
 
-import difflib
-from collections.abc import Mapping, Sequence
-from typing import Annotated, Literal, Self
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Annotated, Literal
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from pydantic import Discriminator, Tag, field_validator, model_validator
+from pydantic import Discriminator, Tag, field_validator
 
 from datalake.config import Config, Refusal
+from datalake.filters.bounds import Rule, is_one_of, nearest
+from datalake.filters.reasons import LICENCE_REFUSED, LICENCE_UNKNOWN, REASONS
+from datalake.filters.rule_sets import RULE_SETS, in_place, line_rules_of
 from datalake.licences import is_allowed, spdx
 from datalake.schemas import TABLES
 
-LICENCE_REFUSED = "licence_refused"
-LICENCE_UNKNOWN = "licence_unknown"
+__all__ = [
+    "REASONS",
+    "KeptConfig",
+    "Rule",
+    "decide",
+    "require_some_kept",
+    "resolve",
+]
 
-SIGNALS = tuple(
-    column.name
-    for column in TABLES["signals"].columns
-    if pa.types.is_integer(column.type)
-    or pa.types.is_floating(column.type)
-    or pa.types.is_boolean(column.type)
-)
 _ALWAYS_READ = ("doc_id", "source", "licence", "num_bytes")
-
-
-class Rule(Config):
-    """Drops a document whose ``signal`` lies outside ``at_least`` .. ``at_most``."""
-
-    name: str  # the reason that a dropped document carries
-    signal: str
-    at_least: float | None = None
-    at_most: float | None = None
-    only_for: tuple[str, ...] = ()  # languages, all where empty
-    not_for: tuple[str, ...] = ()  # languages that it lets pass
-
-    @model_validator(mode="after")
-    def _has_a_signal_and_a_bound(self) -> Self:
-        if self.signal not in SIGNALS:
-            raise ValueError(
-                f"signal of rule {self.name} must be a number in table signals, got {self.signal}"
-                + _nearest(self.signal, SIGNALS)
-            )
-        if self.at_least is None and self.at_most is None:
-            raise ValueError(f"rule {self.name} must have at_least or at_most, got neither")
-        return self
-
-    def fails(self, signals: pa.RecordBatch) -> np.ndarray:
-        """Which rows it drops: ``bool [rows]``."""
-        values = signals[self.signal].cast(pa.float64()).to_numpy()
-        fails = np.zeros(len(values), bool)
-        if self.at_least is not None:
-            fails |= values < self.at_least
-        if self.at_most is not None:
-            fails |= values > self.at_most
-        if self.only_for:
-            fails &= _is_one_of(signals["language"], self.only_for)
-        if self.not_for:
-            fails &= ~_is_one_of(signals["language"], self.not_for)
-        return fails
-
-
-def _is_one_of(column: pa.Array, values: Sequence[str]) -> np.ndarray:
-    return pc.is_in(column, pa.array(values, pa.string())).to_numpy(zero_copy_only=False)
-
-
-def _rule(
-    name: str, signal: str, at_least: float | None = None, at_most: float | None = None
-) -> Rule:
-    return Rule(name=name, signal=signal, at_least=at_least, at_most=at_most)
-
-
-EMPTY = _rule("empty", "num_words", at_least=1)
-
-# Rae et al. 2021, arXiv:2112.11446, A.1.1
-GOPHER_QUALITY = (
-    EMPTY,
-    _rule("too_few_words", "num_words", at_least=50),
-    _rule("too_many_words", "num_words", at_most=100_000),
-    _rule("short_words", "mean_word_length", at_least=3),
-    _rule("long_words", "mean_word_length", at_most=10),
-    _rule("many_hashes", "hash_ratio", at_most=0.1),
-    _rule("many_ellipses", "ellipsis_ratio", at_most=0.1),
-    _rule("many_bullets", "bullet_line_fraction", at_most=0.9),
-    _rule("many_cut_lines", "ellipsis_line_fraction", at_most=0.3),
-    _rule("few_alphabetic_words", "alphabetic_word_fraction", at_least=0.8),
-    _rule("few_stop_words", "num_stop_words", at_least=2),
-)
-# The same, table A1
-GOPHER_REPETITION = (
-    _rule("duplicate_paragraphs", "duplicate_paragraph_fraction", at_most=0.30),
-    _rule("duplicate_paragraph_characters", "duplicate_paragraph_character_fraction", at_most=0.20),
-    _rule("duplicate_lines", "duplicate_line_fraction", at_most=0.30),
-    _rule("duplicate_line_characters", "duplicate_line_character_fraction", at_most=0.20),
-    *(
-        _rule(f"top_{n}_gram", f"top_{n}_gram_character_fraction", at_most=most)
-        for n, most in ((2, 0.20), (3, 0.18), (4, 0.16))
-    ),
-    *(
-        _rule(f"duplicate_{n}_grams", f"duplicate_{n}_gram_character_fraction", at_most=most)
-        for n, most in ((5, 0.15), (6, 0.14), (7, 0.13), (8, 0.12), (9, 0.11), (10, 0.10))
-    ),
-)
-# Lozhkov et al. 2024, arXiv:2402.19173, 2.1, but its search for encoded data
-LONG_LINES = ("html", "json", "markdown", "roff", "smt", "tex", "text", "xml")
-DATA = ("graphviz", "json", "text", "web ontology language", "yaml")
-STARCODER2 = (
-    EMPTY,
-    _rule("too_many_lines", "num_lines", at_most=100_000),
-    Rule(name="long_lines", signal="mean_line_length", at_most=100, not_for=LONG_LINES),
-    Rule(name="a_long_line", signal="max_line_length", at_most=1000, not_for=LONG_LINES),
-    _rule("a_very_long_line", "max_line_length", at_most=100_000),
-    Rule(name="long_data", signal="num_lines", at_most=512, only_for=DATA),
-    _rule("generated", "generated", at_most=0),
-    _rule("few_letters", "alphabetic_fraction", at_least=0.25),
-)
-RULE_SETS = {
-    "gopher_quality": GOPHER_QUALITY,
-    "gopher_repetition": GOPHER_REPETITION,
-    "starcoder2": STARCODER2,
-}
 
 
 # Told apart by hand, so that a wrong rule is refused as a rule and not as "no string".
@@ -143,31 +54,29 @@ Entry = Annotated[
 ]
 
 
-_MEANINGS = {column.name: column.meaning for column in TABLES["signals"].columns}
-REASONS = {  # what a reader is told about each reason that has a published rule
-    LICENCE_REFUSED: "the licence is not on the allow list",
-    LICENCE_UNKNOWN: "no licence is known",
-    **{rule.name: _MEANINGS[rule.signal] for rules in RULE_SETS.values() for rule in rules},
-}
+Entries = Annotated[
+    Annotated[str, Tag("name")] | Annotated[tuple[Entry, ...], Tag("list")],
+    Discriminator(lambda entries: "name" if isinstance(entries, str) else "list"),
+]
 
 
 class KeptConfig(Config):
     """Which documents stay. Every kind of source has its own rules, in order."""
 
-    rules: dict[str, tuple[Entry, ...]]  # kind of source -> names of sets, and rules
+    rules: dict[str, Entries]  # kind of source -> name of a set, or such names and rules
     unknown_licence: dict[str, Literal["keep", "drop"]]  # kind of source -> what to do
     # SPDX ids beyond the permissive ones, such as Wikipedia's CC-BY-SA-4.0: for you to judge.
     also_allowed: tuple[str, ...] = ()
 
     @field_validator("rules")
     @classmethod
-    def _sets_are_known(cls, rules: dict[str, tuple[Entry, ...]]) -> dict[str, tuple[Entry, ...]]:
+    def _sets_are_known(cls, rules: dict[str, Entries]) -> dict[str, Entries]:
         for source, entries in rules.items():
-            for entry in entries:
+            for entry in (entries,) if isinstance(entries, str) else entries:
                 if isinstance(entry, str) and entry not in RULE_SETS:
                     raise ValueError(
                         f"rules of {source} must be rules or one of {', '.join(RULE_SETS)}, "
-                        f"got {entry}" + _nearest(entry, tuple(RULE_SETS))
+                        f"got {entry}" + nearest(entry, tuple(RULE_SETS))
                     )
         return rules
 
@@ -183,21 +92,34 @@ class KeptConfig(Config):
         """Whether the licence ``expression`` lets a document pass."""
         return is_allowed(expression, frozenset(self.also_allowed))
 
+    def entries_for(self, source: str) -> tuple[str | Rule, ...]:
+        """What the recipe says for a kind of source, as a list."""
+        entries = self.rules[source]
+        return (entries,) if isinstance(entries, str) else entries
+
     def rules_for(self, source: str) -> tuple[Rule, ...]:
         """The rules of a kind of source, in order, names unique."""
-        chosen: dict[str, Rule] = {}
-        for entry in self.rules[source]:
-            for rule in RULE_SETS[entry] if isinstance(entry, str) else (entry,):
-                chosen[rule.name] = rule
-        return tuple(chosen.values())
+        return in_place(self.entries_for(source))
+
+    def line_rules_for(self, source: str) -> tuple[str, ...]:
+        """What ``filters.lines`` cuts from the documents of a kind of source, in order."""
+        return line_rules_of(self.entries_for(source))
+
+    @property
+    def every_rule(self) -> tuple[Rule, ...]:
+        """The rules of every kind of source, one after another."""
+        return tuple(rule for source in self.rules for rule in self.rules_for(source))
+
+    @property
+    def score_names(self) -> tuple[str, ...]:
+        """Scorers that a rule names, which the recipe must have."""
+        return tuple(dict.fromkeys(rule.scorer for rule in self.every_rule if rule.scorer))
 
     @property
     def columns(self) -> tuple[str, ...]:
         """Columns of ``signals`` that the decision reads."""
-        rules = [rule for source in self.rules for rule in self.rules_for(source)]
-        languages = ["language"] if any(rule.only_for or rule.not_for for rule in rules) else []
-        named = dict.fromkeys([*_ALWAYS_READ, *languages, *(rule.signal for rule in rules)])
-        return tuple(named)
+        read = [column for rule in self.every_rule for column in rule.columns]
+        return tuple(dict.fromkeys([*_ALWAYS_READ, *read]))
 
     def require_sources(self, sources: Sequence[str]) -> None:
         """Raise Refusal unless there are rules and a licence policy for each kind of source."""
@@ -235,6 +157,32 @@ def decide(signals: pa.RecordBatch, config: KeptConfig) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays([columns[name] for name in schema.names], schema=schema)
 
 
+def resolve(config: KeptConfig, signals: Iterable[pa.RecordBatch]) -> KeptConfig:
+    """The same settings with every share to keep turned into a bound over all of ``signals``.
+
+    signals: batches of ``config.columns`` of one version, in any order. A share is of the documents
+    of its kind of source that have the signal, whatever other rules say of them. Holds 8 bytes a
+    document for each such rule; reads nothing where there is none.
+    """
+    shares = {
+        (source, rule.name): rule
+        for source in config.rules
+        for rule in config.rules_for(source)
+        if rule.keeps_a_fraction
+    }
+    if not shares:
+        return config
+    values: dict[tuple[str, str], list[np.ndarray]] = {key: [np.zeros(0)] for key in shares}
+    for batch in signals:
+        for (source, name), rule in shares.items():
+            chosen = is_one_of(batch["source"], (source,)) & rule.applies(batch)
+            values[source, name].append(rule.values(batch)[chosen])
+    rules = {source: config.entries_for(source) for source in config.rules}
+    for (source, name), rule in shares.items():  # the later of two rules of one name holds
+        rules[source] = (*rules[source], rule.resolved(np.concatenate(values[source, name])))
+    return config.model_copy(update={"rules": rules})
+
+
 def require_some_kept(num_kept: int, reasons: Mapping[str, int]) -> None:
     """Raise Refusal, naming how many each rule dropped, where no document was kept."""
     if not num_kept:
@@ -246,9 +194,4 @@ def _allowed(licence: pa.StringArray, config: KeptConfig) -> np.ndarray:
     """Which rows have an allowed licence; each different expression is judged once."""
     expressions = pc.unique(licence.drop_null())
     good = [e for e in expressions.to_pylist() if config.allows(e)]
-    return _is_one_of(licence, good)
-
-
-def _nearest(name: str, known: tuple[str, ...]) -> str:
-    near = difflib.get_close_matches(name, known, 1)
-    return f"; did you mean {near[0]}?" if near else ""
+    return is_one_of(licence, good)
