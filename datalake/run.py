@@ -16,9 +16,12 @@ from pydantic import Field, StringConstraints
 from datalake import card, charts, extraction, funnel, ingestion, inventory
 from datalake import corpus as corpora
 from datalake.config import Config
-from datalake.dedup.clusters import cluster_sizes, size_chart, write_duplicates
-from datalake.dedup.components import MAX_DRIVER_EDGES
-from datalake.dedup.edges import Verify
+from datalake.dedup.clusters import (
+    DuplicatesConfig,
+    cluster_sizes,
+    size_chart,
+    write_duplicates,
+)
 from datalake.dedup.minhash import Banding, BandsConfig, MinHashConfig
 from datalake.extraction import DocumentsConfig
 from datalake.filters.rules import KeptConfig, decide, require_some_kept
@@ -35,18 +38,6 @@ class SignalsConfig(Config):
     """How near duplicates are looked for. All other measurements have one definition."""
 
     minhash: MinHashConfig = BandsConfig()
-
-
-class DuplicatesConfig(Config):
-    """Which documents are duplicates of one another, and which of them stays."""
-
-    # Off, as in FineWeb (Penedo et al. 2024, arXiv:2406.17557): what stands at one address may
-    # change. RefinedWeb (Penedo et al. 2023, arXiv:2306.01116) takes equal addresses out.
-    urls: bool = False
-    verify: Verify | None = None  # without, a shared band is enough, as in FineWeb and text-dedup
-    best: str | None = None  # a number in signals or scores.NAME, higher is better; the longest
-    # Where the components are found; they are the same in both places.
-    max_driver_edges: int = Field(default=MAX_DRIVER_EDGES, ge=0)  # with more, in Spark
 
 
 class CorpusConfig(Config):
@@ -166,14 +157,7 @@ def duplicates(workspace: Workspace, inputs: Inputs, config: DuplicatesConfig) -
     require_some_kept(num_kept, reasons)
     by = "digest, band keys and address" if config.urls else "digest and band keys"
     workspace.say(f"grouping {num_kept:,} documents by {by}")
-    made = write_duplicates(
-        workspace,
-        inputs,
-        urls=config.urls,
-        verify=config.verify,
-        best=config.best,
-        max_driver_edges=config.max_driver_edges,
-    )
+    made = write_duplicates(workspace, inputs, config)
     counts = funnel.count_duplicates(workspace, made.version)
     copies = [count for kind, count in counts.items() if kind != "survivors"]
     sizes = cluster_sizes(workspace, made.version)

@@ -1,6 +1,7 @@
 """The ``tarn`` command: run the graph, open the UIs, talk to a model, check the machine."""
 
 import importlib
+import inspect
 import logging
 import sys
 import time
@@ -169,15 +170,28 @@ def doctor() -> None:
         raise typer.Exit(1)
 
 
-@app.command()
-def bench(name: str) -> None:
-    """Run the benchmark NAME of tests/benchmarks; its last line is one JSON object."""
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def bench(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(help="tests/benchmarks/bench_NAME.py.")],
+) -> None:
+    """Run the benchmark NAME with the words that follow; its last line is one JSON object."""
     folder = Path(__file__).parents[1] / "tests" / "benchmarks"
     names = sorted(path.stem.removeprefix("bench_") for path in folder.glob("bench_*.py"))
     if name not in names:
         _refuse(Refusal(f"benchmark must be one of {', '.join(names)}, got {name}"))
     sys.path.insert(0, str(folder.parents[1]))
-    importlib.import_module(f"tests.benchmarks.bench_{name}").main()
+    main = importlib.import_module(f"tests.benchmarks.bench_{name}").main
+    try:
+        if inspect.signature(main).parameters:
+            main(context.args)
+        elif context.args:
+            words = " ".join(context.args)
+            raise Refusal(f"benchmark {name} must stand without further words, got {words}")
+        else:
+            main()
+    except Refusal as refusal:
+        _refuse(refusal)
 
 
 def _listen() -> None:

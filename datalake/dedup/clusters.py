@@ -7,9 +7,10 @@ scorers, as ``scores.NAME``; higher is better. Without it the longest document i
 from collections.abc import Mapping
 
 import pyarrow as pa
+from pydantic import Field
 
 from datalake import charts
-from datalake.config import Refusal
+from datalake.config import Config, Refusal
 from datalake.dedup.components import MAX_DRIVER_EDGES, components
 from datalake.dedup.edges import Verify, star_edges
 from datalake.dedup.survivors import survivors
@@ -21,26 +22,30 @@ _CHOSEN = ("doc_id", "source", "num_bytes", "licence", "licence_class", "snapsho
 _SCORES = "scores."
 
 
-def write_duplicates(
-    workspace: Workspace,
-    inputs: Inputs,
-    *,
-    urls: bool = False,
-    verify: Verify | None = None,
-    best: str | None = None,
-    max_driver_edges: int = MAX_DRIVER_EDGES,
-) -> Commit:
+class DuplicatesConfig(Config):
+    """Which documents are duplicates of one another, and which of them stays."""
+
+    # Off, as in FineWeb (Penedo et al. 2024, arXiv:2406.17557): what stands at one address may
+    # change. RefinedWeb (Penedo et al. 2023, arXiv:2306.01116) takes equal addresses out.
+    urls: bool = False
+    verify: Verify | None = None  # without, a shared band is enough, as in FineWeb and text-dedup
+    best: str | None = None  # a number in signals or scores.NAME, higher is better; the longest
+    # Where the components are found; they are the same in both places.
+    max_driver_edges: int = Field(default=MAX_DRIVER_EDGES, ge=0)  # with more, in Spark
+
+
+def write_duplicates(workspace: Workspace, inputs: Inputs, config: DuplicatesConfig) -> Commit:
     """Write ``duplicates``: one row for every document that ``kept`` keeps, with its survivor.
 
-    Raises Refusal where ``best`` names nothing that was measured.
+    Raises Refusal where ``config.best`` names nothing that was measured.
     """
     from datalake import spark
 
     version = int(inputs["signals"])
-    chosen = (*_CHOSEN, "url_key") if urls else _CHOSEN
-    quality, measured = _quality(workspace, version, best)
-    grouped = ["doc_id", "text_digest", "band_keys", *(["url_key"] if urls else [])]
-    grouped += ["signature"] if verify else []
+    chosen = (*_CHOSEN, "url_key") if config.urls else _CHOSEN
+    quality, measured = _quality(workspace, version, config.best)
+    grouped = ["doc_id", "text_digest", "band_keys", *(["url_key"] if config.urls else [])]
+    grouped += ["signature"] if config.verify else []
     signals = spark.read(
         workspace, "signals", version, list(dict.fromkeys([*chosen, *grouped, *measured]))
     )
@@ -52,7 +57,8 @@ def write_duplicates(
         signals=signals,
         kept=spark.read(workspace, "kept", int(inputs["kept"]), ("doc_id", "keep")),
     )
-    clusters = components(star_edges(kept.select(*grouped), verify), max_driver_edges)
+    edges = star_edges(kept.select(*grouped), config.verify)
+    clusters = components(edges, config.max_driver_edges)
     ranked = kept.selectExpr(*chosen, f"double({quality}) AS quality")
     return spark.write(workspace, "duplicates", survivors(ranked, clusters), dict(inputs))
 
