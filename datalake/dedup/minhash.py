@@ -1,33 +1,41 @@
-"""MinHash with banding: near duplicates as equal keys, computed while the signals are measured.
+"""MinHash with banding: near duplicates as equal keys.
 
-A document is the set of its shingles, runs of ``shingle_words`` folded words. The chance that two
+A document is the set of its shingles, runs of ``shingle_words`` words. The chance that two
 documents have the same minimum under a random permutation is the Jaccard similarity s of their
 sets (Broder 1997), so with b bands of r rows they share a band key with P(s) = 1 - (1 - s^r)^b
 (Leskovec, Rajaraman and Ullman, Mining of Massive Datasets, 3.4).
 
-- A word is a run of ``\\w`` in lower case; a character of a script without spaces is a word.
+- A word is a run of letters, digits and ``_``, with the marks on them, compared without case and
+  in canonical decomposition; a character of a script without spaces is a word (``word_folds.py``).
 - A document of fewer words than one shingle has no keys: only its exact duplicates are found. An
   empty set of shingles would have the maximum everywhere, and all such documents would be one.
-- Permutations are those of text-dedup and datatrove: (h a + b) mod 2^61 - 1, low 32 bits, product
-  modulo 2^64, ``a`` and ``b`` drawn by ``numpy.random.RandomState(seed)``.
+  ``min_distinct`` asks for more different shingles than one.
+- A shingle's hash has 32 bits, its permutations are (h a + b) modulo 2^32 with odd ``a``: on a
+  hash that is random already they serve as well as those modulo 2^61 - 1, at twice the speed.
+
+Two modes follow others, so that results can be compared: ``fineweb`` and ``text_dedup``.
 """
 
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import numpy as np
+import pyarrow as pa
 from pydantic import Field
 
 from datalake.config import Config
 
 _PRIME = (1 << 61) - 1
 
+Recipe = Literal["words", "fineweb", "text_dedup_sha1", "text_dedup_xxh3"]
+
 
 class _Shingles(Config):
     shingle_words: int = Field(
-        default=5, ge=1
+        default=5, ge=1, le=1000
     )  # Lee et al. 2022, arXiv:2107.06499; FineWeb; The Stack
-    seed: int = 42  # text-dedup
+    min_distinct: int = Field(default=1, ge=1, le=1000)  # every document that has a shingle
+    seed: int = Field(default=42, ge=0, lt=1 << 32)  # text-dedup
 
 
 class BandsConfig(_Shingles):
@@ -39,17 +47,50 @@ class BandsConfig(_Shingles):
 
 
 class ThresholdConfig(_Shingles):
-    """The bands and rows that err least around a similarity, for a number of permutations.
-
-    The error is the area under P(s) below the threshold and above it over, equally weighted.
-    """
+    """The bands and rows that err least around a similarity, for a number of permutations."""
 
     kind: Literal["threshold"]
     threshold: float = Field(gt=0, lt=1)  # The Stack v2 takes 0.7
     num_perm: int = Field(ge=2)  # The Stack v2 takes 256
 
 
-MinHashConfig = Annotated[BandsConfig | ThresholdConfig, Field(discriminator="kind")]
+class FinewebConfig(Config):
+    """FineWeb's: datatrove's normalisation and permutations of 64 bits, over our words.
+
+    Numbers are all one, so a table of numbers has a handful of different shingles and would be
+    lost to one changed word, or found in another table: such documents have no keys.
+    """
+
+    kind: Literal["fineweb"]
+    shingle_words: int = Field(default=5, ge=1, le=1000)  # Penedo et al. 2024, arXiv:2406.17557
+    num_bands: int = Field(default=14, ge=1)  # the same
+    num_rows: int = Field(default=8, ge=1)  # the same
+    seed: int = Field(default=1, ge=0, lt=1 << 32)  # datatrove
+    min_distinct: int = Field(default=5, ge=1, le=1000)  # number tables have 1 or 2
+
+
+class TextDedupConfig(Config):
+    """text-dedup 0.4 with its defaults: the same tokens, shingles, hashes and so clusters.
+
+    Its tokens may be empty, which makes code and lists more alike than they are. A document of
+    fewer than ``min_length`` tokens has all minima at the maximum, so that short and empty
+    documents form one cluster, as they do for its ``embed_func``.
+    """
+
+    kind: Literal["text_dedup"]
+    hash: Literal["sha1", "xxh3"] = "sha1"
+    ngram: int = Field(default=5, ge=1, le=1000)
+    min_length: int = Field(default=5, ge=0)
+    num_perm: int = Field(default=250, ge=2)
+    threshold: float = Field(default=0.7, gt=0, lt=1)
+    num_bands: int | None = Field(default=None, ge=1)  # b; with num_rows, instead of threshold
+    num_rows: int | None = Field(default=None, ge=1)  # r
+    seed: int = Field(default=42, ge=0, lt=1 << 32)
+
+
+MinHashConfig = Annotated[
+    BandsConfig | ThresholdConfig | FinewebConfig | TextDedupConfig, Field(discriminator="kind")
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,16 +101,30 @@ class Banding:
     num_rows: int
     shingle_words: int
     seed: int
+    recipe: Recipe = "words"
+    min_distinct: int = 1  # different shingles; a document of fewer has no keys
+    min_words: int = 0  # text-dedup: tokens; a document of fewer has no shingles
+    num_drawn: int | None = None  # permutations that are drawn, where not all are used
 
     @classmethod
-    def of(cls, config: BandsConfig | ThresholdConfig) -> "Banding":
-        if isinstance(config, BandsConfig):
-            bands, rows = config.num_bands, config.num_rows
-        else:
-            from text_dedup.utils import optimal_param  # costs a second: datasets, scipy
-
-            bands, rows = optimal_param(config.threshold, config.num_perm)
-        return cls(bands, rows, config.shingle_words, config.seed)
+    def of(cls, config: MinHashConfig) -> "Banding":
+        match config:
+            case BandsConfig():
+                bands, rows = config.num_bands, config.num_rows
+            case ThresholdConfig():
+                bands, rows = best_bands(config.threshold, config.num_perm)
+            case FinewebConfig():
+                return cls(
+                    config.num_bands,
+                    config.num_rows,
+                    config.shingle_words,
+                    config.seed,
+                    "fineweb",
+                    config.min_distinct,
+                )
+            case TextDedupConfig():
+                return _text_dedup_banding(config)
+        return cls(bands, rows, config.shingle_words, config.seed, min_distinct=config.min_distinct)
 
     @property
     def num_perm(self) -> int:
@@ -85,8 +140,144 @@ class Banding:
         return 1 - (1 - similarity**self.num_rows) ** self.num_bands
 
     def permutations(self) -> tuple[np.ndarray, np.ndarray]:
-        """Multipliers and addends of the permutations: two ``uint64 [num_perm]``."""
+        """Multipliers and addends modulo 2^61 - 1, of text-dedup and datatrove.
+
+        Two ``uint64 [num_perm]``, drawn by ``numpy.random.RandomState(seed)``.
+        """
         random = np.random.RandomState(self.seed)
-        a = random.randint(1, _PRIME, self.num_perm, dtype=np.uint64)
-        b = random.randint(0, _PRIME, self.num_perm, dtype=np.uint64)
+        drawn = self.num_drawn or self.num_perm
+        a = random.randint(1, _PRIME, drawn, dtype=np.uint64)
+        b = random.randint(0, _PRIME, drawn, dtype=np.uint64)
+        return a[: self.num_perm], b[: self.num_perm]
+
+    def affine_permutations(self) -> tuple[np.ndarray, np.ndarray]:
+        """Odd multipliers and addends modulo 2^32: two ``uint32 [num_perm]``."""
+        random = np.random.RandomState(self.seed)
+        a = random.randint(0, 1 << 31, self.num_perm, dtype=np.uint32) * np.uint32(2) + np.uint32(1)
+        b = random.randint(0, 1 << 32, self.num_perm, dtype=np.uint32)
         return a, b
+
+
+def best_bands(threshold: float, num_perm: int) -> tuple[int, int]:
+    """Bands and rows whose P(s) errs least: as little as possible below, as much above.
+
+    The error is the area under P(s) below the threshold and above it over; of equal ones the
+    fewest bands, then rows, win. It is what datasketch and text-dedup choose. P(s) is a polynomial
+    of at most ``num_perm`` degrees, so Gauss-Legendre quadrature of half as many nodes is exact.
+    """
+    nodes, weights = np.polynomial.legendre.leggauss(min(num_perm // 2 + 1, 256))
+    below, above = threshold * (nodes + 1) / 2, threshold + (1 - threshold) * (nodes + 1) / 2
+    least, best = np.inf, (0, 0)
+    for bands in range(1, num_perm + 1):
+        rows = np.arange(1, num_perm // bands + 1)[:, None]
+        false_positives = 1 - (1 - below**rows) ** bands
+        false_negatives = (1 - above**rows) ** bands
+        errors = threshold * (false_positives @ weights) + (1 - threshold) * (
+            false_negatives @ weights
+        )
+        row = int(np.argmin(errors))
+        if errors[row] < least:
+            least, best = errors[row], (bands, row + 1)
+    return best
+
+
+def sign(
+    text: pa.StringArray | pa.LargeStringArray, hashing: Banding
+) -> tuple[pa.ListArray, pa.BinaryArray]:
+    """Band keys, ``list<int64>``, and signatures, the minima, of a column of texts.
+
+    A signature holds ``num_perm`` little-endian integers of ``signature_type(hashing)``. A document
+    without shingles, or null, has an empty list and null. Bytes that are not UTF-8 part words.
+    """
+    from datalake.dedup import minhash_kernels, text_dedup_kernels, word_folds
+
+    data, offsets, valid = _buffers(text)
+    minima = np.empty((len(text), hashing.num_perm), np.uint64)
+    keys = np.empty((len(text), hashing.num_bands), np.uint64)
+    if hashing.recipe in ("words", "fineweb"):
+        wide = hashing.recipe == "fineweb"
+        folding = word_folds.fineweb() if wide else word_folds.words()
+        has_keys = minhash_kernels.sign_words(
+            data,
+            offsets,
+            valid,
+            folding.kinds,
+            folding.starts,
+            folding.content,
+            wide,
+            hashing.shingle_words,
+            hashing.min_distinct,
+            wide,
+            *(hashing.permutations() if wide else hashing.affine_permutations()),
+            hashing.num_rows,
+            minima,
+            keys,
+        )
+    else:
+        folding = word_folds.text_dedup()
+        text_dedup_kernels.sign(
+            data,
+            offsets,
+            valid,
+            folding.starts,
+            folding.content,
+            word_folds.sigma_neighbours(),
+            hashing.shingle_words,
+            hashing.min_words,
+            hashing.recipe == "text_dedup_sha1",
+            *hashing.permutations(),
+            hashing.num_rows,
+            minima,
+            keys,
+        )
+        has_keys = valid
+    return _lists(keys, has_keys), _signatures(minima, has_keys, signature_type(hashing))
+
+
+def signature_type(hashing: Banding) -> np.dtype:
+    """Type of a minimum: 64 bits where hashes have as many, as FineWeb's, and 32 otherwise."""
+    return np.dtype("<u8" if hashing.recipe == "fineweb" else "<u4")
+
+
+def _text_dedup_banding(config: TextDedupConfig) -> Banding:
+    if config.num_bands is not None and config.num_rows is not None:
+        bands, rows = config.num_bands, config.num_rows
+    else:
+        bands, rows = best_bands(config.threshold, config.num_perm)
+    return Banding(
+        bands,
+        rows,
+        config.ngram,
+        config.seed,
+        "text_dedup_sha1" if config.hash == "sha1" else "text_dedup_xxh3",
+        min_words=config.min_length,
+        num_drawn=config.num_perm,
+    )
+
+
+def _buffers(text: pa.Array) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Bytes, bounds of each row in them, and which rows are not null."""
+    text = text.cast(pa.large_string())
+    _, bounds, data = text.buffers()
+    offsets = np.zeros(len(text) + 1, np.int64)
+    if len(text):
+        offsets = np.frombuffer(bounds, np.int64)[text.offset : text.offset + len(text) + 1]
+    valid = np.ones(len(text), bool)
+    if text.null_count:
+        valid = text.is_valid().to_numpy(zero_copy_only=False)
+    return np.frombuffer(data or b"", np.uint8), offsets, valid
+
+
+def _lists(keys: np.ndarray, has_keys: np.ndarray) -> pa.ListArray:
+    ends = np.zeros(len(keys) + 1, np.int32)
+    np.cumsum(has_keys * keys.shape[1], out=ends[1:])
+    return pa.ListArray.from_arrays(ends, pa.array(keys[has_keys].reshape(-1).view(np.int64)))
+
+
+def _signatures(minima: np.ndarray, has_keys: np.ndarray, dtype: np.dtype) -> pa.BinaryArray:
+    content = minima[has_keys].astype(dtype)
+    ends = np.zeros(len(minima) + 1, np.int32)
+    np.cumsum(has_keys * (minima.shape[1] * dtype.itemsize), out=ends[1:])
+    nulls = None if has_keys.all() else pa.py_buffer(np.packbits(has_keys, bitorder="little"))
+    buffers = [nulls, pa.py_buffer(ends), pa.py_buffer(content)]
+    return pa.BinaryArray.from_buffers(pa.binary(), len(minima), buffers)
