@@ -349,10 +349,15 @@ TABLES: dict[str, Schema] = {
                 _SOURCE,
                 Column("benchmark", pa.string(), "evaluation table that it was found in"),
                 Column("item_id", pa.string(), "item of it"),
-                Column("item_fraction", pa.float64(), "of the item's n-grams found here", "0..1"),
+                Column(
+                    "item_fraction", pa.float64(), "of the item, found in this document", "0..1"
+                ),
+                Column("total_fraction", pa.float64(), "the same, in all documents", "0..1"),
                 Column("start", pa.int64(), "first byte in the text of documents", "bytes"),
                 Column("end", pa.int64(), "one past the last", "bytes"),
                 Column("remove", pa.bool_(), "whether the rule of the recipe asks to act on it"),
+                _number("cut_start", "first byte cut for it; null where none is", nullable=True),
+                _number("cut_end", "one past the last", nullable=True),
             ),
             key="doc_id",
             key_parts=("benchmark", "item_id", "start"),
