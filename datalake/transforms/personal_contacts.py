@@ -52,6 +52,17 @@ _GENERAL = (
     " wales swiss koeln hamburg bayern wien moscow amsterdam brussels example test invalid"
     " localhost"
 )
+_INTERNATIONAL = (  # of the same zone, as they are written
+    "рф рус укр бел мкд срб бг ею қаз мон орг ком сайт онлайн москва дети ελ ευ հայ გე"
+    " 中国 中國 香港"
+    " 台湾 台灣 新加坡 澳門 公司 网络 网址 网站 在线"
+    " 移动 我爱你 中文网 みんな コム 한국 닷컴 ไทย คอม"
+    " भारत ভারত ਭਾਰਤ"
+    " ભારત இந்தியா ಭಾರತ భారత్ ලංකා இலங்கை বাংলা"
+    " امارات السعودية الجزائر المغرب مصر قطر سورية تونس"
+    " عمان فلسطين الاردن ایران پاکستان بھارت"
+    " عراق ישראל קום"
+)
 _DOMAINS = frozenset(_COUNTRIES.split()) | frozenset(_GENERAL.split())
 # "//user:password" of an address with both, which is not the name of a mailbox.
 _USERINFO = re.compile(r"://[^\s/@]*:\Z")
@@ -73,20 +84,12 @@ def emails(window: Window) -> Iterator[Match]:
     if host is None:
         return
     name, end = host.group(), host.end()
-    # Text without spaces may go on behind the host: only as much as ends in a known domain.
     labels = name.split(".")
-    last = labels[-1]
-    if not last.isascii():
-        ascii_part = re.match(r"[A-Za-z]+", last)
-        if ascii_part and _SPACELESS.match(last, ascii_part.end()):
-            end -= len(last) - ascii_part.end()
-            last = ascii_part.group()
-    while not _is_domain(last) and len(labels) > 2:  # "me@host.org.See"
-        end -= len(last) + 1
-        labels.pop()
-        last = labels[-1]
-    if not _is_domain(last):
+    while len(labels) > 1 and not (domain := _domain(labels[-1])):  # "me@host.org.See"
+        end -= len(labels.pop()) + 1
+    if len(labels) < 2:
         return
+    end -= len(labels[-1]) - len(domain)
     following = text[end : end + 1]
     if following in ("(", "[", "@", "_") or (following == "/" and local == "git"):
         return
@@ -97,18 +100,31 @@ def emails(window: Window) -> Iterator[Match]:
     yield Match(window.start - len(local), end, "email", value, documentation)
 
 
-def _is_domain(label: str) -> bool:
-    lower = label.lower()
-    if lower.isascii():
-        return lower in _DOMAINS or re.match(r"xn--\w+\Z", lower) is not None
-    # Internationalised ones: рф, 中国, भारत; letters of one script only.
-    return len(lower) >= 2 and not any(c.isascii() or c.isdigit() for c in lower)
+def _domain(label: str) -> str:
+    """The top-level domain that a label is, or begins with where a text without spaces goes on."""
+    domain = _LABEL_HEAD.match(label)
+    if domain is None or (domain.group().isascii() and not _is_known(domain.group())):
+        return ""
+    return domain.group()
+
+
+def _is_known(domain: str) -> bool:
+    return domain.lower() in _DOMAINS or domain.lower().startswith("xn--")
+
+
+# A domain, and nothing behind it or a script that puts no space there.
+_LABEL_HEAD = re.compile(
+    rf"(?:[a-z]{{2,}}|xn--[a-z0-9-]+|{'|'.join(sorted(_INTERNATIONAL.split(), reverse=True))})"
+    rf"(?=\Z|{_SPACELESS.pattern})",
+    re.IGNORECASE,
+)
 
 
 _VERSION = re.compile(
-    r"(?:versions?|vers?|v|release|rel|revision|build|firmware|chapter|section|sec|§|clause|oid"
+    r"(?:(?<![a-z])(?:versions?|vers?|v|release|rel|revision|build|firmware|chapter|section|sec|§"
+    r"|clause|oid"
     r"|driver|chrome|chromium|crios|edge?|opr|safari|firefox|python|java|jdk|assembly|dll|update"
-    r"|since|upgrade[sd]?|downgrade[sd]?|pip|==|>=|<=|~=|\^)"
+    r"|since|upgrade[sd]?|downgrade[sd]?|pip)|==|>=|<=|~=|\^)"
     r"[\w ]{0,8}['\"]?\s{0,2}[:=/_<>~(-]{0,3}\s{0,2}['\"]?[<>=~^v]{0,2}\s?\Z"
 )
 _LABEL = 32  # characters before an address that may call it a version

@@ -21,7 +21,9 @@ EMAIL, NUMBER, IPV4, IPV6, IDENTIFIER, KEY, PRIVATE_KEY, URL, ASSIGNMENT = range
 
 MAX_RUN = 48  # bytes; a longer run of numbers is a table
 _MAX_DOMAIN = 255  # RFC 1035
+_MIN_VALUE = 8  # the shortest password
 _MAX_VALUE = 512  # bytes of an assigned string that are looked at
+_AFTER = 24  # the same behind it
 _NEAR = 160  # bytes before a number in which a word may say what it is
 _OTHER = 256  # code of a character that no detector knows
 
@@ -110,10 +112,11 @@ def _is_address(data, i, length, begin, end):
     dotted = False
     stop = min(end, k + _MAX_DOMAIN)
     while k < stop and (NAME[data[k]] or data[k] == 46 or data[k] >= 0x80):
-        if data[k] >= 0x80:
-            dotted = True  # may be a full-width dot; the detector knows
-        elif data[k] == 46 and k + 1 < stop and (ALNUM[data[k + 1]] or data[k + 1] >= 0x80):
-            dotted = True
+        if data[k] == 0xEF and _sign(data, k, end)[0] == 64:
+            return False
+        # A dot of full width is one, too; the detector knows which it is.
+        named = k + 1 < stop and (ALNUM[data[k + 1]] or data[k + 1] >= 0x80)
+        dotted |= data[k] >= 0x80 or (data[k] == 46 and named)
         k += 1
     return dotted and not (k < end and data[k] == 64)
 
@@ -170,7 +173,9 @@ def _number_end(data, i, end):
                 break
             if code not in (32, 45, 46, 47, 40, 41, 43):
                 break
-            if code == 32 and since > 0 and data[k - 1] == 32:
+            if code == 32 and since > 0 and (data[k - 1] == 32 or data[k - 1] == 47):
+                break  # two spaces, or a slash between numbers
+            if code == 32 and k + 1 < end and _ipv4_end(data, k + 1, end) > k + 1:
                 break
             since += 1
             if since > 3:
@@ -185,7 +190,14 @@ def _number_end(data, i, end):
 
 
 @njit(cache=True, nogil=True)
-def _has_word(data, i, begin):
+def _has_word(data, i, last, begin, end):
+    """Whether a letter is near, or the number has signs of its own and needs no word."""
+    for k in range(i, last):
+        if data[k] == 45 or data[k] == 40:
+            return True
+    for k in range(last, min(end, last + _AFTER)):
+        if LETTER[data[k]] or data[k] >= 0x80:
+            return True
     for k in range(i - 1, max(begin, i - _NEAR) - 1, -1):
         if LETTER[data[k]] or data[k] >= 0x80:
             return True
@@ -242,6 +254,14 @@ def _says_secret(data, first, last):
 def _assigned(data, i, begin, end):
     """Range of the string that the ``=`` or ``:`` at ``i`` gives to a name of a secret."""
     none = (i, i)
+    last = i
+    while last > begin and i - last < 3 and data[last - 1] in (32, 9, 34, 39, 93, 58):
+        last -= 1
+    name = last
+    while name > begin and last - name < 48 and NAME[data[name - 1]]:
+        name -= 1
+    if last - name < 3 or not _says_secret(data, name, last):
+        return none
     k = i + 1
     while k < end and k - i < 4 and data[k] in (61, 62, 58):  # == => :=
         k += 1
@@ -249,22 +269,13 @@ def _assigned(data, i, begin, end):
         k += 1
     if k + 1 < end and data[k] in (98, 102, 117, 114) and data[k + 1] in (34, 39):
         k += 1
-    quoted = k < end and data[k] in (34, 39, 96)
-    if quoted:
+    if k < end and data[k] in (34, 39, 96):
         k += 1
     first = k
     stop = min(end, k + _MAX_VALUE)
     while k < stop and VALUE[data[k]]:
         k += 1
-    if k - first < (8 if quoted else 16):
-        return none
-    last = i
-    while last > begin and i - last < 3 and data[last - 1] in (32, 9, 34, 39, 93, 58):
-        last -= 1
-    name = last
-    while name > begin and last - name < 48 and NAME[data[name - 1]]:
-        name -= 1
-    if not _says_secret(data, name, last):
+    if k - first < _MIN_VALUE:
         return none
     return first, k
 
@@ -342,6 +353,7 @@ def candidates(data, offsets):
     for row in range(len(offsets) - 1):
         begin, end = offsets[row], offsets[row + 1]
         i = begin
+        assigned = begin
         while i < end:
             b = data[i]
             if not INTEREST[b]:
@@ -392,10 +404,11 @@ def candidates(data, offsets):
                     if good:
                         kind = IPV6
                     after = max(after, i + 1)
-                if kind < 0:
+                if kind < 0 and i >= assigned:
                     first, last = _assigned(data, i, begin, end)
                     if last > first:
-                        kind, after = ASSIGNMENT, i + 1
+                        # Keys and addresses may stand in the string; no other assignment does.
+                        kind, assigned = ASSIGNMENT, last
             else:
                 code, length = _sign(data, i, end)
                 after = i + length
@@ -421,7 +434,11 @@ def candidates(data, offsets):
                                 if k - last == 1:
                                     last = k
                                     kind = NUMBER
-                            elif code == 43 or num_digits >= 13 or _has_word(data, i, begin):
+                            elif (
+                                code == 43
+                                or num_digits >= 13
+                                or _has_word(data, i, last, begin, end)
+                            ):
                                 kind = NUMBER
                         elif last > i and num_digits == 6 and num_groups == 1:
                             k = last

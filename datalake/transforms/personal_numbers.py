@@ -56,8 +56,10 @@ def payment_cards(window: Window) -> Iterator[Match]:
             )
             return
     bare = _BARE_CARD.match(run)
-    if bare and bare.end() == len(run) and _is_card(run) and window.says(_CARD_WORDS):
-        yield Match(window.start, window.end, "payment_card", run)
+    if bare is None or run[bare.end() : bare.end() + 1] not in ("", " "):
+        return
+    if _is_card(bare.group()) and window.says(_CARD_WORDS):
+        yield Match(window.start, window.start + bare.end(), "payment_card", bare.group())
 
 
 def _is_card(digits: str) -> bool:
@@ -108,16 +110,22 @@ def national_ids(window: Window) -> Iterator[Match]:
     """Identifiers of persons and companies whose scheme's check holds."""
     run = window.plain[window.start : window.end]
     named = window.says(_ANY_NAME)
+    starts = [0, *(k + 1 for k, character in enumerate(run) if character == " ")]
     for scheme in SCHEMES.values():
-        if not scheme.shape.fullmatch(run):
-            continue
-        compact = re.sub(r"[\s./-]", "", run).upper()
-        if len(set(compact)) < 3 or not scheme.is_valid(compact):
-            continue
-        if scheme.needs_name(run) and not (named and window.says(scheme.names)):
-            continue
-        yield Match(window.start, window.end, "national_id", compact)
-        return
+        for start in starts:
+            found = scheme.shape.match(run, start)
+            if found is None or run[found.end() : found.end() + 1] not in ("", " "):
+                continue
+            compact = _SIGNS.sub("", found.group()).upper()
+            if len(set(compact)) < 3 or not scheme.is_valid(compact):
+                continue
+            if scheme.needs_name(found.group()) and not (named and window.says(scheme.names)):
+                continue
+            yield Match(window.start + start, window.start + found.end(), "national_id", compact)
+            return
+
+
+_SIGNS = re.compile(r"[\s./-]")
 
 
 def _is_date(year: int, month: int, day: int) -> bool:

@@ -16,7 +16,7 @@ from datalake.transforms.personal_window import Match, Vocabulary, Window
 # Calling code, and how many digits follow it: fixed, mobile and service numbers in use, rarer
 # extremes left out. ITU-T E.164 national numbering plans, as gathered by libphonenumber 9.0.42.
 _CALLING_CODES = (
-    "1:10 7:10 20:8-10 27:9 30:10 31:9 32:8-9 33:9 34:9 36:8-9 39:8-11 40:9 41:9 43:7-13 44:9-10"
+    "1:10 7:10 20:8-10 27:9 30:10 31:9 32:8-9 33:9 34:9 36:8-9 39:6-11 40:9 41:9 43:7-13 44:9-10"
     " 45:8 46:7-10 47:8 48:9 49:7-12 51:8-9 52:10 53:8 54:10-11 55:10-11 56:9 57:10 58:10 60:8-10"
     " 61:9 62:8-12 63:8-10 64:8-10 65:8 66:8-9 81:9-10 82:8-10 84:9-10 86:9-11 90:10 91:10 92:9-10"
     " 93:9 94:9 95:7-10 98:10 211:9 212:9 213:8-9 216:8 218:9 220:7 221:9 222:8 223:8 224:8-9"
@@ -75,11 +75,15 @@ _WORDS = Vocabulary(
     "मोबाइल", "phonenumber", "โทร", "điện thoại", "電話", "电话", "手机", "手機",
     "携帯", "传真", "ファックス", "热线", "전화", "휴대폰", "연락처", "联系方式",
 )  # fmt: skip
+_PUBLICATION = re.compile(
+    r"(?<![^\W_])(?:isbn|issn|doi|pmid|pmc|arxiv|oclc|lccn|ean)(?:[-_ ]?1[03])?"
+    r"[\s.:=/#'\"(\[]{0,4}\Z"
+)
 _OTHER_NUMBER = re.compile(
-    r"(?:isbn|issn|doi|pmid|pmc|arxiv|oclc|lccn|ean|gtin|asin|upc|serial|sku|part|patent|issue|bug"
-    r"|ticket|order|invoice|account|acct|version|port|pid|id|no|nr|n°|№|commit|rev|page|pp|vol|#"
-    r"|\$|€|£|¥|₹|eur|usd|gbp|price|seed|size|offset|timestamp|date|sha\d*|md5|hash|crc)"
-    r"(?:[-_ ]?1[03])?[\s.:=/#'\"(\[]{0,4}\Z"
+    r"(?:(?<![^\W_])(?:gtin|asin|upc|serial|sku|part|patent|issue|bug"
+    r"|ticket|order|invoice|account|acct|version|port|pid|id|no|nr|n°|№|commit|rev|page|pp|vol"
+    r"|eur|usd|gbp|price|seed|size|offset|timestamp|date|sha\d*|md5|hash|crc)|[#$€£¥₹])"
+    r"[\s.:=/#'\"(\[]{0,4}\Z"
 )
 _DATE = re.compile(
     r"(?:19|20)\d\d[-./ ](?:0?[1-9]|1[0-2])[-./ ](?:0?[1-9]|[12]\d|3[01])(?!\d)"
@@ -90,8 +94,9 @@ _MIN_NAMED, _MAX_DIGITS = 7, 15  # E.164: at most fifteen digits
 
 
 _LABEL = 24  # characters before a number that may call it something else
-_HEXADECIMAL = re.compile(r"(?<!\w)[0-9a-f]{2} \Z")  # of a dump
+_HEXADECIMAL = re.compile(r"(?<!\w)[0-9a-f]{2} [0-9a-f]{2} \Z")  # of a dump
 _JOINED = re.compile(r"[./=_\-*#$%&\\^]")  # right before a number: of a path, a sum, a name
+_NEXT_GROUP = re.compile(r"(?<=[ /])[(+\d]")
 _LINKED = re.compile(r"(?:tel:|phone=|wa\.me)/*\Z")
 
 
@@ -103,14 +108,17 @@ def phones(window: Window) -> Iterator[Match]:
     label = window.before[-_LABEL:].lower()
     if _JOINED.match(before) and not _LINKED.search(label):
         return
-    if _OTHER_NUMBER.search(label) or _HEXADECIMAL.search(label):
+    plus = run.startswith(("+", "(+"))
+    if not plus and (_HEXADECIMAL.search(label) or _PUBLICATION.search(label)):
+        return
+    if not plus and _OTHER_NUMBER.search(label) and not _is_called(window):
         return
     position = 0
     while position < len(run):
         found = _at(run, position, window)
         if found is None:
-            following = re.compile(r"(?<=[ /])[(+\d]").search(run, position + 1)
-            if following is None or not _is_called(window):
+            following = _NEXT_GROUP.search(run, position + 1)
+            if following is None:
                 return
             position = following.start()
             continue
@@ -131,7 +139,8 @@ def _at(run: str, position: int, window: Window) -> tuple[int, int, str] | None:
     if _DATE.match(run, position):
         return None
     shape = _SHAPES.match(run, position)
-    if shape and _is_free(run, shape.end(), following):
+    told = position == 0 or _is_called(window) or (shape and re.search(r"[-()]", shape.group()))
+    if shape and told and _is_free(run, shape.end(), following):
         return position, shape.end(), _digits(shape.group())
     if run.startswith("00", position) and _is_called(window):
         code = _international("+" + run[position + 2 :], 0)
@@ -169,6 +178,8 @@ def _international(run: str, position: int) -> tuple[int, int, str] | None:
     if best is None:
         return None
     end, digits = best
+    if found.group().startswith("(") and ")" not in run[position:end]:
+        position += 1  # the whole stands in brackets
     if end < len(run) and run[end] in ".-/" and run[end + 1 : end + 2].isdigit():
         return None
     if len(set(digits[2:])) < 2:

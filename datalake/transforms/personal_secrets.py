@@ -25,6 +25,7 @@ PASSWORD_ENTROPY = 2.7
 _WORDY = 0.5  # share of a string in words and numbers that makes it a name
 _MIN_KEY, _MIN_PASSWORD = 16, 8  # characters
 _MAX_PRIVATE_KEY = 16_384  # bytes: RSA of 8,192 bits in PEM is 6,400
+_MAX_HEAD = 80  # bytes of its first line
 _BASE_62 = string.digits + string.ascii_uppercase + string.ascii_lowercase
 
 _KEYS = re.compile(
@@ -104,10 +105,10 @@ def private_key_end(text: memoryview | bytes, start: int, end: int) -> int:
 
     A block that was cut off ends with its last line of base 64.
     """
-    block = bytes(text[start : min(end, start + _MAX_PRIVATE_KEY)])
-    head = _PRIVATE_KEY.match(block)
+    head = _PRIVATE_KEY.match(bytes(text[start : min(end, start + _MAX_HEAD)]))
     if head is None:
         return start
+    block = bytes(text[start : min(end, start + _MAX_PRIVATE_KEY)])
     tail = _PRIVATE_END.search(block, head.end())
     if tail and tail.group().startswith(b"-----END"):
         if not re.search(rb"[A-Za-z0-9+/=\\]{16,}", block[head.end() : tail.start()]):
@@ -118,7 +119,7 @@ def private_key_end(text: memoryview | bytes, start: int, end: int) -> int:
 
 
 _PLACEHOLDERS = re.compile(
-    r"(?i)\A[\[({<$%]|x{4,}|\*{3,}|\.{3}|\$\{|\{\{|%\(|example|sample|changeme|change-me|your|dummy|placeholder"
+    r"(?i)\A[\[({<$%]|(?-i:x{4,}|X{4,})|\*{3,}|\.{3}|\$\{|\{\{|%\(|example|sample|changeme|change-me|your|dummy|placeholder"
     r"|redacted|insert|replace|todo|abcdef|12345678|qwerty|foobar|secret|password|passwd|token"
 )
 
@@ -199,9 +200,9 @@ def _looks_drawn(value: str, password: bool, quoted: bool) -> bool:
         return False
     letters = sum(c.isalpha() for c in value)
     digits = sum(c.isdigit() for c in value)
-    if not letters or digits < (1 if quoted else 3):
+    if not letters or digits < (1 if quoted else 2 if password else 3):
         return False
-    if password and quoted:
+    if password and (quoted or re.fullmatch(r"[\w\-!#$%]+", value)):
         return len(value) >= _MIN_PASSWORD and _entropy(value) >= PASSWORD_ENTROPY
     if len(value) < _MIN_KEY or not re.fullmatch(r"[A-Za-z0-9+/=_\-.~]+", value):
         return False

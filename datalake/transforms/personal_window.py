@@ -130,8 +130,10 @@ _CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])")
 
 def _spoken(text: str) -> frozenset[str]:
     """Words of a text in lower case, abbreviations without dots, and neighbours as pairs."""
-    found = [word.replace(".", "") for word in _WORD.findall(_CAMEL.sub(" ", text).lower())]
-    return frozenset(found).union(f"{a} {b}" for a, b in pairwise(found))
+    spaced = _CAMEL.sub(" ", text)
+    found = [word.replace(".", "") for word in _WORD.findall(spaced.lower())]
+    spoken = frozenset(found).union(f"{a} {b}" for a, b in pairwise(found))
+    return spoken if spaced == text else spoken.union(_WORD.findall(text.lower()))
 
 
 @cache
