@@ -131,6 +131,7 @@ _LABEL = 32  # characters before an address that may call it a version
 _NO_NEIGHBOURS = frozenset("v-_$%.")
 # A list of numbers that are no addresses, as in paths of SVG.
 _LIST = re.compile(r"(?<!\d)(?!\d{1,3}(?:\.\d{1,3}){3},)[\d.]+,\Z")
+_DECIMAL = re.compile(r"(?<![\d.])\d*\.\d+(?!\.?\d+\.)")  # among others, as in such a path
 _RESOLVERS = ("1.1.1.1", "1.0.0.1", "8.8.8.8", "8.8.4.4", "9.9.9.9")  # known by their numbers
 
 
@@ -143,6 +144,8 @@ def ipv4(window: Window) -> Iterator[Match]:
         return  # 1.2.3.4-rc1
     before = window.before[-_LABEL:].lower()
     if before[-1:] in _NO_NEIGHBOURS or _VERSION.search(before) or _LIST.search(before):
+        return
+    if len(_DECIMAL.findall(before)) > 1 and not window.says(_ADDRESSES):
         return
     octets = [int(octet) for octet in text.split(".")]
     # Versions, sections and object identifiers are small numbers: of addresses only one in a
@@ -175,5 +178,5 @@ _GLOBAL_UNICAST = ipaddress.ip_network("2000::/3")  # RFC 4291, 2.4
 _ADDRESSES = Vocabulary(
     "ip", "ipv4", "ips", "host", "hosts", "server", "servers", "dns", "address", "addresses",
     "addr", "network", "subnet", "gateway", "netmask", "proxy", "ping", "client", "whois",
-    "listen", "peer", "nameserver", "login", "from", "ssh", "http", "https", "地址", "服务器",
+    "listen", "peer", "nameserver", "login", "ssh", "http", "https", "地址", "服务器",
 )  # fmt: skip

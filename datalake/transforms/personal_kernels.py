@@ -115,7 +115,7 @@ def _is_address(data, i, length, begin, end):
         if data[k] == 0xEF and _sign(data, k, end)[0] == 64:
             return False
         # A dot of full width is one, too; the detector knows which it is.
-        named = k + 1 < stop and (ALNUM[data[k + 1]] or data[k + 1] >= 0x80)
+        named = k + 1 < stop and (LETTER[data[k + 1]] or data[k + 1] >= 0x80)
         dotted |= data[k] >= 0x80 or (data[k] == 46 and named)
         k += 1
     return dotted and not (k < end and data[k] == 64)

@@ -90,6 +90,12 @@ _DATE = re.compile(
     r"|(?:0?[1-9]|[12]\d|3[01])[-./ ](?:0?[1-9]|[12]\d|3[01])[-./ ](?:19|20)\d\d(?!\d)"
     r"|(?:19|20)\d\d ?[-/] ?(?:19|20)\d\d(?!\d)"
 )
+_LABELLED = re.compile(
+    r"([^\W\d_]+)(?:[ _.]{1,2}(?:no|nr|num|number|nummer|is|at|us|me|on|номер|numéro|número))?"
+    r"\W{0,6}\Z",
+    re.IGNORECASE,
+)
+_SEQUENCES = ("0123456789", "1234567890", "123456789", "12345678", "1234567")
 _MIN_NAMED, _MAX_DIGITS = 7, 15  # E.164: at most fifteen digits
 
 
@@ -156,6 +162,8 @@ def _at(run: str, position: int, window: Window) -> tuple[int, int, str] | None:
         return None
     if re.fullmatch(r"\d+\.\d+", named.group()) or (len(digits) == 8 and _is_day(digits)):
         return None
+    if named.group().isdigit() and (digits in _SEQUENCES or not _is_labelled(window)):
+        return None
     return position, named.end(), digits
 
 
@@ -216,6 +224,13 @@ def _is_free(run: str, end: int, following: str) -> bool:
 
 def _is_called(window: Window) -> bool:
     return window.announces(_WORDS)
+
+
+def _is_labelled(window: Window) -> bool:
+    """Whether the word stands right before the number, as in ``phone_number = "5551234567"``."""
+    label = window.before[-_LABEL:]
+    named = _LABELLED.search(label)
+    return window.names(named.group(1) if named else label, _WORDS)
 
 
 def _is_day(digits: str) -> bool:

@@ -149,6 +149,7 @@ _DIGEST_WORDS = re.compile(
 _NAMED = re.compile(
     r"([A-Za-z0-9_\-]+)[\"'\]]{0,2}[ \t]{0,2}:?[=:][=>:]?[ \t]{0,3}[bfru]?[\"'`]?\Z"
 )
+_ATTRIBUTE = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+")  # module.name
 _PASSWORD_NAME = re.compile(r"pass(?:wor[dt]|wd|phrase)?|pwd", re.IGNORECASE)
 _KEY_NAME = re.compile(
     r"secret|token|credential|(?:api|access|auth|private|account|encryption|signing|secret|service"
@@ -179,6 +180,8 @@ def assigned_secrets(window: Window) -> Iterator[Match]:
             return
     else:
         value = value.rstrip(",;.")
+        if _ATTRIBUTE.fullmatch(value):
+            return
         rest = window.text[window.start + len(value) : window.start + len(value) + 2]
         if rest.strip(",; \t\r\n") or re.search(r"[():,;|@?*&^%!]", value):
             return

@@ -97,6 +97,10 @@ class Window:
         """Whether one stands before it."""
         return vocabulary.is_in(self._spoken_before, self.before)
 
+    def names(self, label: str, vocabulary: "Vocabulary") -> bool:
+        """Whether a label is or ends with a word of the vocabulary."""
+        return vocabulary.is_in(_spoken(label), label)
+
     def byte_range(self, start: int, end: int) -> tuple[int, int]:
         """Bytes of the document that characters ``start`` to ``end`` of the window are."""
         first = self._offset + _num_bytes(self.text[:start])
