@@ -132,3 +132,21 @@ def test_rows_have_the_declared_types_in_spark(spark_workspace: Workspace) -> No
         "reason": "string",
     }
     assert list(types) == KEPT.names
+
+
+def test_shuffles_have_a_partition_a_part_of_the_largest_table(spark_workspace: Workspace) -> None:
+    lake, conf = spark_workspace.lake, spark.session(spark_workspace).conf
+    setting = "spark.sql.shuffle.partitions"
+    before = conf.get(setting)
+    try:
+        conf.set(setting, "4")
+        for k in range(6):
+            lake.append("kept", kept([k]))
+        assert spark.read(spark_workspace, "kept", 3).count() == 4
+        assert conf.get(setting) == "4"
+        assert spark.read(spark_workspace, "kept", 5).groupBy("doc_id").count().count() == 6
+        assert conf.get(setting) == "6"
+        spark.read(spark_workspace, "kept", 0)
+        assert conf.get(setting) == "6"
+    finally:
+        conf.set(setting, before)
