@@ -18,7 +18,7 @@ from pydantic import Field, StringConstraints
 
 from datalake.config import Config, Refusal
 from datalake.cuts import SCHEMA as CUTS
-from datalake.dedup.contamination_findings import Findings
+from datalake.dedup.contamination_findings import COUNTED, Findings
 from datalake.dedup.contamination_items import Benchmark, EvaluationTable, Items, read_items
 from datalake.dedup.contamination_search import (
     READ,
@@ -192,7 +192,6 @@ def _survivors(lake: Lake, version: int, max_survivors: int) -> np.ndarray | Non
 
 
 def _findings(lake: Lake, commit: Commit, items: Items, search: Search, total: Tally) -> Findings:
-    columns = ["doc_id", "source", "benchmark", "item_id", "total_fraction", "remove"]
     counts: Mapping[str, tuple[int, int]] = {
         name: (
             int(np.sum(items.benchmarks == k)),
@@ -201,7 +200,7 @@ def _findings(lake: Lake, commit: Commit, items: Items, search: Search, total: T
         for k, name in enumerate(items.names)
     }
     return Findings.of(
-        lake.batches("contamination", commit.version, columns),
+        lake.batches("contamination", commit.version, COUNTED),
         counts,
         total.num_documents,
         total.num_bytes,

@@ -8,7 +8,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from datalake import charts
+from datalake.schemas import TABLES
 
+COUNTED = ("doc_id", "source", "benchmark", "item_id", "remove")  # columns of the table
 SUITE_THRESHOLD = 0.02  # of a benchmark's items in one source: Tulu 3, arXiv:2411.15124, 3.2
 _TOP = 3  # items named for each benchmark
 _Z = 1.959964  # of a normal distribution: 95 %
@@ -65,10 +67,9 @@ class Findings:
         num_documents: int,
         num_bytes: int,
     ) -> "Findings":
-        """From rows of ``contamination``; ``items`` gives all and the matchable ones by name."""
-        pairs = pa.concat_tables(
-            [_EMPTY, *(pa.table(batch).select(_EMPTY.column_names) for batch in rows)]
-        )
+        """From rows with ``COUNTED``; ``items`` gives all and the matchable ones by name."""
+        schema = pa.schema([TABLES["contamination"].arrow.field(name) for name in COUNTED])
+        pairs = pa.Table.from_batches((batch.select(COUNTED) for batch in rows), schema)
         pairs = pairs.group_by(["doc_id", "source", "benchmark", "item_id"]).aggregate(
             [("remove", "any")]
         )
@@ -119,17 +120,6 @@ class Findings:
             for name, one in self.benchmarks.items()
         ]
         return charts.bars(rows, title="Benchmark items found in the documents, %")
-
-
-_EMPTY = pa.table(
-    {
-        "doc_id": pa.array([], pa.string()),
-        "source": pa.array([], pa.string()),
-        "benchmark": pa.array([], pa.string()),
-        "item_id": pa.array([], pa.string()),
-        "remove": pa.array([], pa.bool_()),
-    }
-)
 
 
 def _found(pairs: pa.Table, items: int, matchable: int) -> Found:

@@ -157,7 +157,7 @@ def test_the_result_is_the_same_however_documents_are_spread(
 # What each style says of one item --------------------------------------------------------------
 
 ITEM = (
-    "A baker fills four trays with nine rolls each before dawn, sells two two thirds of them at the "
+    "A baker fills four trays with nine rolls each before dawn, sells two thirds of them at the "
     "market by noon, gives five to a neighbour whose oven broke, and wonders how many rolls "
     "remain for the evening guests."
 )
