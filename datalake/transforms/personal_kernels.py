@@ -20,6 +20,7 @@ from numba import njit
 EMAIL, NUMBER, IPV4, IPV6, IDENTIFIER, KEY, PRIVATE_KEY, URL, ASSIGNMENT = range(9)
 
 MAX_RUN = 48  # bytes; a longer run of numbers is a table
+_ROOM = 65_536  # candidates per call
 _MAX_DOMAIN = 255  # RFC 1035
 _MIN_VALUE = 8  # the shortest password
 _MAX_VALUE = 512  # bytes of an assigned string that are looked at
@@ -64,6 +65,7 @@ _NAMES = ("secret", "token", "passw", "passphrase", "pwd", "key", "credential", 
 NAMES = np.zeros((len(_NAMES), 12), np.uint8)
 for _row, _name in zip(NAMES, _NAMES, strict=True):
     _row[: len(_name)] = [ord(c) for c in _name]
+BEGINS_NUMBER = _table(_DIGITS + "+(\xd9\xdb\xe0\xef")
 INTEREST = _table(_LOWER + _UPPER + _DIGITS + "@+(-:=\xd9\xdb\xe0\xef")
 
 
@@ -72,7 +74,7 @@ def _sign(data, i, end):
     """ASCII code of the digit, dash, space or sign at byte ``i``, and its length in bytes."""
     b = data[i]
     if b < 0x80:
-        return int(b), 1
+        return np.int64(b), 1
     c = data[i + 1] if i + 1 < end else 0
     if b < 0xE0:
         if b == 0xD9 and 0xA0 <= c <= 0xA9:  # Arabic
@@ -158,7 +160,10 @@ def _number_end(data, i, end):
     in_group = False
     since = 0  # signs since the last digit
     while k < end:
-        code, length = _sign(data, k, end)
+        if data[k] < 0x80:
+            code, length = np.int64(data[k]), 1
+        else:
+            code, length = _sign(data, k, end)
         if 48 <= code <= 57:
             if not in_group:
                 num_groups += 1
@@ -344,17 +349,29 @@ def _identifier_end(data, i, token_end, end):
     return i
 
 
-@njit(cache=True, nogil=True)
 def candidates(data, offsets):
     """Rows, kinds, first bytes and ends of all candidates, in the order of the text."""
-    size = 1024
+    parts = []
+    row, i, assigned = 0, int(offsets[0]), int(offsets[0])
+    while row < len(offsets) - 1:
+        found = np.empty((_ROOM, 4), np.int64)
+        count, row, i, assigned = _fill(data, offsets, row, i, assigned, found)
+        parts.append(found[:count])
+    return np.concatenate([np.empty((0, 4), np.int64), *parts])
+
+
+@njit(cache=True, nogil=True)
+def _fill(data, offsets, row, i, assigned, found):
+    """Go on at byte ``i`` of ``row`` until the text ends or ``found`` is full.
+
+    Gives the number of candidates and where to go on; no assignment begins before ``assigned``.
+    """
     count = 0
-    found = np.empty((size, 4), np.int64)
-    for row in range(len(offsets) - 1):
+    while row < len(offsets) - 1:
         begin, end = offsets[row], offsets[row + 1]
-        i = begin
-        assigned = begin
         while i < end:
+            if count == len(found):
+                return count, row, i, assigned
             b = data[i]
             if not INTEREST[b]:
                 i += 1
@@ -410,14 +427,17 @@ def candidates(data, offsets):
                         # Keys and addresses may stand in the string; no other assignment does.
                         kind, assigned = ASSIGNMENT, last
             else:
-                code, length = _sign(data, i, end)
+                if b < 0x80:
+                    code, length = np.int64(b), 1
+                else:
+                    code, length = _sign(data, i, end)
                 after = i + length
                 if code == 64:
                     if _is_address(data, i, length, begin, end):
                         kind, last = EMAIL, i + length
                 elif (
-                    (48 <= code <= 57)
-                    or (code in (40, 43) and after < end and _sign(data, after, end)[0] < 58)
+                    48 <= code <= 57
+                    or (code in (40, 43) and after < end and BEGINS_NUMBER[data[after]])
                 ) and not (ALNUM[before] or before == 95):
                     last = _ipv4_end(data, i, end) if before != 46 else i
                     if last > i:
@@ -455,15 +475,12 @@ def candidates(data, offsets):
                     while after < end and DIGIT[data[after]]:
                         after += 1
             if kind >= 0:
-                if count == size:
-                    size *= 2
-                    grown = np.empty((size, 4), np.int64)
-                    grown[:count] = found
-                    found = grown
                 found[count, 0] = row
                 found[count, 1] = kind
                 found[count, 2] = first
                 found[count, 3] = last
                 count += 1
             i = after
-    return found[:count]
+        row += 1
+        i = assigned = end
+    return count, row, i, assigned
