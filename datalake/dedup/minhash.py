@@ -21,9 +21,9 @@ from typing import Annotated, Literal
 
 import numpy as np
 import pyarrow as pa
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from datalake.config import Config
+from datalake.config import Config, Refusal
 
 _PRIME = (1 << 61) - 1
 
@@ -86,6 +86,16 @@ class TextDedupConfig(Config):
     num_bands: int | None = Field(default=None, ge=1)  # b; with num_rows, instead of threshold
     num_rows: int | None = Field(default=None, ge=1)  # r
     seed: int = Field(default=42, ge=0, lt=1 << 32)
+
+    @model_validator(mode="after")
+    def _bands_fit(self) -> "TextDedupConfig":
+        if (self.num_bands is None) != (self.num_rows is None):
+            given = "num_bands" if self.num_rows is None else "num_rows"
+            raise Refusal(f"num_bands and num_rows must be given together, got {given} alone")
+        used = (self.num_bands or 0) * (self.num_rows or 0)
+        if used > self.num_perm:
+            raise Refusal(f"num_bands x num_rows must be at most {self.num_perm}, got {used}")
+        return self
 
 
 MinHashConfig = Annotated[
@@ -186,9 +196,15 @@ def sign(
 ) -> tuple[pa.ListArray, pa.BinaryArray]:
     """Band keys, ``list<int64>``, and signatures, the minima, of a column of texts.
 
-    A signature holds ``num_perm`` little-endian integers of ``signature_type(hashing)``. A document
+    A signature holds ``num_perm`` little-endian uint32. FineWeb's minima have 61 bits: its keys are
+    made of them all, its signature keeps the low 32, which are equal where they are. A document
     without shingles, or null, has an empty list and null. Bytes that are not UTF-8 part words.
+
+    Raises Refusal where the column is too long for the 32-bit offsets of what it gives.
     """
+    if len(text) * hashing.num_perm * 4 >= 1 << 31:
+        most = ((1 << 31) - 1) // (hashing.num_perm * 4)
+        raise Refusal(f"text must have at most {most:,} rows at a time, got {len(text):,}")
     from datalake.dedup import minhash_kernels, text_dedup_kernels, word_folds
 
     data, offsets, valid = _buffers(text)
@@ -231,12 +247,7 @@ def sign(
             keys,
         )
         has_keys = valid
-    return _lists(keys, has_keys), _signatures(minima, has_keys, signature_type(hashing))
-
-
-def signature_type(hashing: Banding) -> np.dtype:
-    """Type of a minimum: 64 bits where hashes have as many, as FineWeb's, and 32 otherwise."""
-    return np.dtype("<u8" if hashing.recipe == "fineweb" else "<u4")
+    return _lists(keys, has_keys), _signatures(minima, has_keys)
 
 
 def _text_dedup_banding(config: TextDedupConfig) -> Banding:
@@ -256,16 +267,19 @@ def _text_dedup_banding(config: TextDedupConfig) -> Banding:
 
 
 def _buffers(text: pa.Array) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Bytes, bounds of each row in them, and which rows are not null."""
+    """Bytes, bounds of each row in them, and which rows are not null.
+
+    All are read-only, whatever Arrow's buffers are, since a kernel is compiled for either.
+    """
     text = text.cast(pa.large_string())
     _, bounds, data = text.buffers()
-    offsets = np.zeros(len(text) + 1, np.int64)
-    if len(text):
-        offsets = np.frombuffer(bounds, np.int64)[text.offset : text.offset + len(text) + 1]
-    valid = np.ones(len(text), bool)
-    if text.null_count:
-        valid = text.is_valid().to_numpy(zero_copy_only=False)
-    return np.frombuffer(data or b"", np.uint8), offsets, valid
+    offsets = np.frombuffer(bounds if len(text) else bytes(8), np.int64)
+    offsets = offsets[text.offset : text.offset + len(text) + 1]
+    valid = text.is_valid().to_numpy(zero_copy_only=False)
+    arrays = (np.frombuffer(data or b"", np.uint8), offsets, valid)
+    for array in arrays:
+        array.flags.writeable = False
+    return arrays
 
 
 def _lists(keys: np.ndarray, has_keys: np.ndarray) -> pa.ListArray:
@@ -274,10 +288,10 @@ def _lists(keys: np.ndarray, has_keys: np.ndarray) -> pa.ListArray:
     return pa.ListArray.from_arrays(ends, pa.array(keys[has_keys].reshape(-1).view(np.int64)))
 
 
-def _signatures(minima: np.ndarray, has_keys: np.ndarray, dtype: np.dtype) -> pa.BinaryArray:
-    content = minima[has_keys].astype(dtype)
+def _signatures(minima: np.ndarray, has_keys: np.ndarray) -> pa.BinaryArray:
+    content = (minima if has_keys.all() else minima[has_keys]).astype("<u4")
     ends = np.zeros(len(minima) + 1, np.int32)
-    np.cumsum(has_keys * (minima.shape[1] * dtype.itemsize), out=ends[1:])
+    np.cumsum(has_keys * (minima.shape[1] * 4), out=ends[1:])
     nulls = None if has_keys.all() else pa.py_buffer(np.packbits(has_keys, bitorder="little"))
     buffers = [nulls, pa.py_buffer(ends), pa.py_buffer(content)]
     return pa.BinaryArray.from_buffers(pa.binary(), len(minima), buffers)

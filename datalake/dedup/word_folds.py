@@ -8,7 +8,7 @@ Three foldings, each a property of single characters, so that a document is fold
   invisible inside a word (soft hyphen, joiners, variation selectors) vanish.
 - ``fineweb``: datatrove's normalisation before MinHash (Penedo et al. 2024, arXiv:2406.17557):
   lower case, decomposed, accents (category Mn) off, ``_`` and every other punctuation a space. The
-  kernel writes every number as ``0``.
+  kernel writes every number as ``0``. A final sigma is a sigma, which datatrove keeps apart.
 - ``text_dedup``: ``str.lower``, then a space for whatever the regular expression ``\\W`` matches in
   the result; the capital sigma, whose lower case depends on its neighbours, is the kernel's.
 """
@@ -71,7 +71,7 @@ def fineweb() -> Folding:
         return NUMBER if unicodedata.category(character) == "Nd" else _kind(character)
 
     def fold(character: str) -> str:
-        parts = unicodedata.normalize("NFD", character.lower())
+        parts = unicodedata.normalize("NFD", character.lower()).replace("ς", "σ")
         return "".join(part for part in parts if unicodedata.category(part) != "Mn")
 
     return _folding(kind, fold)
