@@ -110,6 +110,40 @@ def is_allowed(expression: str, also: frozenset[str] = frozenset()) -> bool:
     return tree is not None and _judge(tree, also)
 
 
+# From what binds a user least to what binds most; ``unknown`` is stated by nobody.
+CLASSES = ("public domain", "permissive", "copyleft limited", "copyleft", "other", "unknown")
+
+
+@cache
+def licence_class(expression: str | None) -> str:
+    """The one of ``CLASSES`` that ``expression`` belongs to, by ScanCode's categories.
+
+    An OR is as its best arm, an AND as its worst, WITH as its licence. Categories that bind in
+    other ways (proprietary, source-available, ...) are ``other``; None and ids that the index does
+    not know are ``unknown``.
+    """
+    if expression is None:
+        return CLASSES[-1]
+    try:
+        tree = _licensing().parse(expression)
+    except ExpressionError:
+        return CLASSES[-1]
+    return CLASSES[-1] if tree is None else CLASSES[_class_of(tree)]
+
+
+def _class_of(tree: Any) -> int:
+    licensing = _licensing()
+    if isinstance(tree, licensing.OR | licensing.AND):
+        of = min if isinstance(tree, licensing.OR) else max
+        return of(_class_of(part) for part in tree.args)
+    symbol = tree.license_symbol if isinstance(tree, LicenseWithExceptionSymbol) else tree
+    category = _categories().get(symbol.key)
+    if category is None or symbol.key == UNKNOWN:
+        return CLASSES.index("unknown")
+    name = category.lower()
+    return CLASSES.index(name if name in CLASSES else "other")
+
+
 @cache
 def spdx(text: str) -> str | None:
     """``text`` as a normal SPDX expression, or None if it is neither one nor a known alias."""

@@ -25,7 +25,7 @@ from datalake.dedup.clusters import (
 from datalake.dedup.minhash import Banding, BandsConfig, MinHashConfig
 from datalake.extraction import DocumentsConfig
 from datalake.filters.rules import KeptConfig, decide, require_some_kept
-from datalake.filters.signals import INPUT_COLUMNS, measure
+from datalake.filters.signals import INPUT_COLUMNS, Measuring, Words, measure
 from datalake.mixture import MixtureConfig
 from datalake.sources.catalogue import Source, Sources
 from datalake.tables import Commit
@@ -35,9 +35,10 @@ SourceName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_.-]*$")
 
 
 class SignalsConfig(Config):
-    """How near duplicates are looked for. All other measurements have one definition."""
+    """How near duplicates are looked for, and what a word is."""
 
     minhash: MinHashConfig = BandsConfig()
+    words: Words = "unicode"  # "whitespace" is what C4, Dolma and the rules' thresholds go by
 
 
 class CorpusConfig(Config):
@@ -110,7 +111,7 @@ def signals(workspace: Workspace, inputs: Inputs, config: SignalsConfig) -> Made
         "documents",
         int(inputs["documents"]),
         INPUT_COLUMNS,
-        partial(measure, banding=banding),
+        partial(measure, measuring=Measuring(banding, config.words)),
         "signals",
         inputs,
     )

@@ -112,8 +112,8 @@ def _fraction(name: str, meaning: str, nullable: bool = False) -> Column:
     return Column(name, pa.float64(), meaning, "0..1", nullable)
 
 
-def _number(name: str, meaning: str, nullable: bool = False) -> Column:
-    return Column(name, pa.int64(), meaning, nullable=nullable)
+def _number(name: str, meaning: str, unit: str = "", nullable: bool = False) -> Column:
+    return Column(name, pa.int64(), meaning, unit, nullable)
 
 
 def _says(name: str, meaning: str, nullable: bool = False) -> Column:
@@ -237,59 +237,73 @@ TABLES: dict[str, Schema] = {
                 _fraction("alphabetic_fraction", "characters that are letters"),
                 _fraction("alphanumeric_fraction", "characters that are letters or digits"),
                 # Of the whole text, after RedPajama 2 and Dolma.
-                _number("num_characters", "code points", nullable=True),
-                _number("num_tokens", "runs of letters and digits, and of signs", nullable=True),
-                _number("num_nonsymbol_words", "words that are not all signs", nullable=True),
-                Column("mean_nonsymbol_word_length", pa.float64(), "of those", nullable=True),
-                Column("median_word_length", pa.float64(), "of all words", nullable=True),
-                _number("num_stop_word_occurrences", "stop words, repeats counted", nullable=True),
-                _fraction("stop_word_fraction", "words that are stop words", nullable=True),
-                _fraction("unique_word_fraction", "different words per word", nullable=True),
-                Column("unigram_entropy", pa.float64(), "of words", "nats", nullable=True),
-                _fraction("uppercase_fraction", "characters in upper case", nullable=True),
-                _fraction("all_caps_word_fraction", "words all in upper case", nullable=True),
-                _fraction("digit_fraction", "characters that are digits", nullable=True),
-                _fraction("punctuation_fraction", "characters of punctuation", nullable=True),
-                _fraction("space_fraction", "characters of white space", nullable=True),
-                Column("compression_ratio", pa.float64(), "zstd bytes per byte", nullable=True),
+                _number("num_characters", "length of the text", "characters"),
+                _number("num_tokens", "pieces for BPE: a lower bound of tokens", "pieces"),
+                _number("num_nonsymbol_words", "words that are not all punctuation", "words"),
+                Column("mean_nonsymbol_word_length", pa.float64(), "of those", "characters"),
+                Column("median_word_length", pa.float64(), "of all words", "characters"),
+                _number("num_stop_word_occurrences", "stop words, with repeats", "words"),
+                _fraction("stop_word_fraction", "words that are stop words"),
+                _fraction("unique_word_fraction", "different words per word"),
+                Column("unigram_entropy", pa.float64(), "of the words", "nats"),
+                _fraction("uppercase_fraction", "characters in upper case"),
+                _fraction("all_caps_word_fraction", "words all in upper case"),
+                _fraction("digit_fraction", "characters that are digits"),
+                _fraction("punctuation_fraction", "characters of punctuation"),
+                _fraction("space_fraction", "characters of white space"),
+                Column("compression_ratio", pa.float64(), "bytes after zstd per byte"),
                 # FineWeb's own, of lines that are not blank.
-                _fraction("punctuated_line_fraction", "lines that end a sentence", nullable=True),
-                _fraction("short_line_fraction", "lines of 30 characters or fewer", nullable=True),
-                _fraction("repeated_line_ratio", "characters of repeated lines", nullable=True),
-                Column("newline_ratio", pa.float64(), "newlines per word", nullable=True),
-                _number("num_long_lines", "lines of 200 characters or more (mC4)", nullable=True),
-                _number("num_javascript_lines", "lines that say javascript", nullable=True),
-                _number("num_policy_lines", "lines of policies and cookies", nullable=True),
+                _fraction("punctuated_line_fraction", "lines that end a sentence"),
+                _fraction("short_line_fraction", "lines of 30 characters or fewer"),
+                _fraction("repeated_line_ratio", "characters in lines that repeat an earlier one"),
+                Column("newline_ratio", pa.float64(), "line feeds per word"),
+                _number("num_long_lines", "lines of 200 characters or more (mC4)", "lines"),
+                _number("num_javascript_lines", "lines that say javascript", "lines"),
+                _number("num_policy_lines", "lines about policies and cookies", "lines"),
                 # What C4's line rules leave, as published and as FineWeb applies them.
                 *(
                     column
-                    for name, whose in (("c4", "C4's lines"), ("fineweb", "FineWeb's C4 lines"))
+                    for name, whose in (
+                        ("c4", "that C4 leaves"),
+                        ("fineweb", "that FineWeb's C4 leaves"),
+                    )
                     for column in (
-                        _number(f"{name}_num_sentences", f"sentences in {whose}", nullable=True),
-                        _says(f"{name}_lorem_ipsum", f"lorem ipsum in {whose}", nullable=True),
-                        _says(
-                            f"{name}_curly_bracket", f"a curly bracket in {whose}", nullable=True
+                        _number(
+                            f"{name}_num_sentences", f"sentences in lines {whose}", "sentences"
                         ),
-                        _fraction(f"{name}_line_characters", f"share of {whose}", nullable=True),
+                        _says(f"{name}_lorem_ipsum", f"lorem ipsum in lines {whose}"),
+                        _says(f"{name}_curly_bracket", f"a curly bracket in lines {whose}"),
+                        _fraction(f"{name}_line_characters", f"characters in lines {whose}"),
                     )
                 ),
-                _fraction("fineweb_punctuated_line_fraction", "in FineWeb's lines", nullable=True),
-                _fraction("fineweb_short_line_fraction", "the same", nullable=True),
-                _fraction("fineweb_repeated_line_ratio", "the same", nullable=True),
-                Column("fineweb_newline_ratio", pa.float64(), "the same", nullable=True),
-                _fraction("refinedweb_cut_fraction", "words its line rules cut", nullable=True),
-                # Of code; null where the language has no such thing.
+                _fraction(
+                    "fineweb_punctuated_line_fraction",
+                    "of lines left by its C4: that end a sentence",
+                ),
+                _fraction("fineweb_short_line_fraction", "of them: of 30 characters or fewer"),
+                _fraction("fineweb_repeated_line_ratio", "characters in such that repeat one"),
+                Column("fineweb_newline_ratio", pa.float64(), "line feeds per word in them"),
+                _fraction("refinedweb_cut_fraction", "words that RefinedWeb's line rules cut"),
+                # Of code; null where a document or its language has no such thing.
                 _fraction("comment_fraction", "characters in comments", nullable=True),
-                _fraction("encoded_fraction", "characters of encoded data", nullable=True),
-                _number("longest_encoded", "characters of the longest such run", nullable=True),
-                _fraction("hexadecimal_fraction", "characters of hexadecimal words", nullable=True),
-                _fraction("visible_text_fraction", "of HTML, what a reader sees", nullable=True),
-                _number("visible_text_characters", "the same", nullable=True),
-                _says("starts_as_xml", "an XML declaration at its head", nullable=True),
-                _says("generated", "says in its first lines that it is generated"),
-                _says("vendored", "copied from another project, by its path", nullable=True),
-                _says("minified", "squeezed for machines", nullable=True),
-                Column("language_score", pa.float64(), "how sure the language is", nullable=True),
+                _fraction("encoded_fraction", "characters of encoded data"),
+                _number("longest_encoded", "longest run of encoded data", "characters"),
+                _fraction("hexadecimal_fraction", "characters in hexadecimal words"),
+                _fraction("visible_text_fraction", "of HTML: what a reader sees", nullable=True),
+                _number(
+                    "visible_text_characters", "of HTML: what a reader sees", "characters", True
+                ),
+                _says("starts_as_xml", "an XML declaration at its head"),
+                _says("generated", "written by a program, by its first lines or its name"),
+                _says("vendored", "of code: copied from another project, by its path", True),
+                _says("minified", "of code: squeezed for machines", True),
+                Column(
+                    "language_score",
+                    pa.float64(),
+                    "how sure a detector is of language; null of code",
+                    "0..1",
+                    nullable=True,
+                ),
                 Column("licence_class", pa.string(), "permissive, copyleft, unknown, ..."),
                 Column("score_names", pa.list_(pa.string()), "scorers of the recipe, in order"),
                 Column("scores", pa.list_(pa.float64()), "what each of them gives"),

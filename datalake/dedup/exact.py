@@ -14,5 +14,5 @@ def text_digest(text: bytes) -> str:
     if text.isascii():
         folded = text.lower().translate(None, _SPACES)
     else:
-        folded = "".join(text.decode("utf-8").lower().split()).encode("utf-8")
+        folded = "".join(text.decode("utf-8", "backslashreplace").lower().split()).encode("utf-8")
     return hashlib.blake2b(folded, digest_size=16).hexdigest()

@@ -25,6 +25,7 @@ TERMINAL = 4096  # ends a sentence: the property Sentence_Terminal
 CLOSER = 8192  # may stand between that and the space: quotes and closing brackets
 WIDE = 16384  # ends a sentence without a space behind it, as in Chinese and Japanese
 ANCHOR = 32768  # j, k, m and v: the rare letters of the phrases that line rules look for
+MARK = 65536  # a combining mark: general category M*
 
 TABLE_SIZE = 0x40000  # no character of a class has a higher code point
 
@@ -67,10 +68,10 @@ def sentence_terminals() -> str:
 
 @cache
 def character_classes() -> np.ndarray:
-    """Sum of the class bits of every code point: ``uint16 [TABLE_SIZE]``."""
+    """Sum of the class bits of every code point: ``uint32 [TABLE_SIZE]``."""
     characters = [chr(point) for point in range(TABLE_SIZE)]
     categories = np.array([unicodedata.category(c) for c in characters])
-    classes = np.zeros(TABLE_SIZE, np.uint16)
+    classes = np.zeros(TABLE_SIZE, np.uint32)
     for bit, test in (
         (SPACE, str.isspace),
         (LETTER, str.isalpha),
@@ -85,6 +86,7 @@ def character_classes() -> np.ndarray:
     classes[punctuation] |= PUNCTUATION
     classes[punctuation | np.char.startswith(categories, "S") | (categories == "Cc")] |= SIGN
     classes[categories == "Lt"] |= UNCAPITAL
+    classes[np.char.startswith(categories, "M")] |= MARK
     classes[(categories == "Pe") | (categories == "Pf")] |= CLOSER
     classes[(classes & ALPHANUMERIC) > 0] |= WORD
     for named, bit in (("_", WORD), ("\"'", CLOSER), (_LINE_ENDS, LINE_END), ("jkmvJKMV", ANCHOR)):

@@ -97,9 +97,9 @@ def without_citations(data, start, end, classes, scratch):
     return size
 
 
-# edited: whether citations went; size: bytes of the line in scratch then; says, sentences,
+# edited: whether citations went; size: bytes of the line in scratch then; says, words, sentences,
 # characters: of what is left of the line, without white space at its ends.
-Judged = namedtuple("Judged", "c4 fineweb_c4 edited size says sentences characters")
+Judged = namedtuple("Judged", "c4 fineweb_c4 edited size says words sentences characters")
 
 
 @njit(cache=True)
@@ -135,16 +135,16 @@ def judge_c4(data, line, classes, alone, scratch):
         if line.words < MIN_WORDS[FINEWEB_C4]:
             fineweb_c4 = FEW_WORDS
     characters = left.characters if edited else line.solid
-    return Judged(c4, fineweb_c4, edited, size, left.says, left.sentences, characters)
+    return Judged(c4, fineweb_c4, edited, size, left.says, left.words, left.sentences, characters)
 
 
-@njit(inline="always")
+@njit(cache=True)
 def is_lorem_ipsum(verdict, says):
     """Whether C4 drops the document when it comes to this line, for its lorem ipsum."""
     return (says & SAYS_LOREM_IPSUM) != 0 and (verdict == KEPT or verdict >= JAVASCRIPT)
 
 
-@njit(inline="always")
+@njit(cache=True)
 def is_curly(verdict, says):
     """The same, for a curly bracket."""
     return (says & SAYS_CURLY) != 0 and verdict in (KEPT, POLICY)

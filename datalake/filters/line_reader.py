@@ -11,7 +11,7 @@ from collections import namedtuple
 import numpy as np
 from numba import njit
 
-from datalake.filters.characters import ANCHOR, CLOSER, DIGIT, SPACE, TERMINAL, UPPER, WIDE
+from datalake.filters.characters import ANCHOR, CLOSER, DIGIT, MARK, SPACE, TERMINAL, UPPER, WIDE
 from datalake.filters.line_constants import (
     POLICIES,
     SAYS_BRACKET,
@@ -34,7 +34,7 @@ Line = namedtuple(
 )
 
 
-@njit(inline="always")
+@njit(cache=True)
 def _phrases_at(data, start, i, end):
     """What is said around the anchor letter at byte ``i``."""
     letter = data[i] | 0x20
@@ -58,7 +58,7 @@ def _phrases_at(data, start, i, end):
 @njit(cache=True)
 def _behind_terminals(data, i, end, classes):
     """First byte behind the terminators and closers at ``i``; whether they end a sentence."""
-    wide = np.uint16(0)
+    wide = np.uint32(0)
     closing = False
     while i < end:
         point, size = decode(data, i, end)
@@ -82,6 +82,7 @@ def read_line(data, start, end, classes, alone, at):
     """
     words = longest = characters = uppercase = digits = sentences = says = 0
     length = solid = before = 0
+    single = False  # whether the word so far is a character that stands alone, with its marks
     first, last, sentence_end, judged = start, start, start, start
     i = following = start
     while i < end:
@@ -96,18 +97,20 @@ def read_line(data, start, end, classes, alone, at):
         uppercase += (kind & UPPER) != 0
         digits += (kind & DIGIT) != 0
         if kind & SPACE:
-            length = 0
+            length, single = 0, False
         else:
             if last == first:
                 first, before = i, characters - 1
             if kind & alone:
                 words += 1
-                longest = max(longest, 1)
-                length = 0
-            else:
-                words += length == 0
+                length, single = 1, True
+            elif single and kind & MARK:
                 length += 1
-                longest = max(longest, length)
+            else:
+                words += length == 0 or single
+                length = 1 if single else length + 1
+                single = False
+            longest = max(longest, length)
             last, solid = i + size, characters - before
             if kind & (ANCHOR | TERMINAL):
                 if kind & ANCHOR:

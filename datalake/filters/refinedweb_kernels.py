@@ -6,7 +6,7 @@
 import numpy as np
 from numba import njit
 
-from datalake.filters.characters import DECIMAL, SPACE, WORD
+from datalake.filters.characters import DECIMAL, MARK, SPACE, WORD
 from datalake.filters.line_constants import (
     COUNTED,
     COUNTER,
@@ -72,7 +72,7 @@ def is_counter(data, start, end, classes):
     return False
 
 
-@njit(inline="always")
+@njit(cache=True)
 def _space_before(data, i, start, classes):
     """Start of the white-space character that ends at byte ``i``; ``i`` where there is none."""
     k = i - 1
@@ -88,7 +88,7 @@ def _space_before(data, i, start, classes):
 def _words_without(data, start, end, classes, alone, edits, num_edits):
     """Words of a line once the first ``num_edits`` ranges, in order, are taken out of it."""
     words = 0
-    apart = True
+    apart, single = True, False
     k = 0
     i = start
     while i < end:
@@ -98,8 +98,12 @@ def _words_without(data, start, end, classes, alone, edits, num_edits):
             continue
         point, size = decode(data, i, end)
         kind = class_of(classes, point)
-        words += not kind & SPACE and (apart or (kind & alone) != 0)
-        apart = (kind & (SPACE | alone)) != 0
+        if kind & alone:
+            words += 1
+            apart = single = True
+        elif not (single and kind & MARK):
+            words += not kind & SPACE and apart
+            apart, single = (kind & SPACE) != 0, False
         i += size
     return words
 

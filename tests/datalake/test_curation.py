@@ -15,7 +15,7 @@ from datalake import run
 from datalake.config import Refusal
 from datalake.dedup.minhash import Banding, BandsConfig
 from datalake.filters.rules import KeptConfig
-from datalake.filters.signals import STOP_WORDS, measure
+from datalake.filters.signals import STOP_WORDS, Measuring, measure
 from datalake.mixture import WeightsConfig
 from datalake.schemas import TABLES
 from datalake.workspace import Made, Workspace
@@ -86,7 +86,7 @@ class Run:
 
 def test_signals_in_spark_are_those_of_the_batch(spark_workspace: Workspace) -> None:
     done = Run.of(spark_workspace, [pages().slice(0, 3), pages().slice(3)]).through("signals")
-    expected = measure(pages(), Banding.of(BandsConfig())).to_pylist()
+    expected = measure(pages(), Measuring(Banding.of(BandsConfig()))).to_pylist()
     assert list(dict(sorted(done.rows("signals").items())).values()) == expected
     assert done.made["signals"].report["chance to find similarity 0.8"] == 0.9235
 
