@@ -178,8 +178,10 @@ def _number_end(data, i, end):
                 break
             if code not in (32, 45, 46, 47, 40, 41, 43):
                 break
-            if code == 32 and since > 0 and (data[k - 1] == 32 or data[k - 1] == 47):
-                break  # two spaces, or a slash between numbers
+            if code == 32 and since > 0 and data[k - 1] == 32:
+                break
+            if code == 32 and since > 0 and data[k - 1] == 47 and num_digits >= 7:
+                break  # a slash between two numbers
             if code == 32 and k + 1 < end and _ipv4_end(data, k + 1, end) > k + 1:
                 break
             since += 1

@@ -103,7 +103,10 @@ class Scheme:
     shape: re.Pattern[str]
     is_valid: Callable[[str], bool]
     names: Vocabulary
-    needs_name: Callable[[str], bool] = lambda text: True
+    alone: re.Pattern[str] | None  # the spelling that needs no name nearby
+
+    def needs_name(self, text: str) -> bool:
+        return self.alone is None or self.alone.fullmatch(text) is None
 
 
 def national_ids(window: Window) -> Iterator[Match]:
@@ -111,7 +114,7 @@ def national_ids(window: Window) -> Iterator[Match]:
     run = window.plain[window.start : window.end]
     named = window.says(_ANY_NAME)
     starts = [0, *(k + 1 for k, character in enumerate(run) if character == " ")]
-    for scheme in SCHEMES.values():
+    for scheme in SCHEMES.values() if named else _ALONE:
         for start in starts:
             found = scheme.shape.match(run, start)
             if found is None or run[found.end() : found.end() + 1] not in ("", " "):
@@ -251,14 +254,8 @@ def _ssn(n: str) -> bool:
 def _scheme(
     shape: str, valid: Callable[[str], bool], *names: str, alone: str | None = None
 ) -> Scheme:
-    """``alone``: the spelling that needs no name nearby."""
     spelt = re.compile(alone) if alone else None
-    return Scheme(
-        re.compile(shape),
-        valid,
-        Vocabulary(*names, *_ANY_COUNTRY),
-        lambda text: spelt is None or spelt.fullmatch(text) is None,
-    )
+    return Scheme(re.compile(shape), valid, Vocabulary(*names, *_ANY_COUNTRY), spelt)
 
 
 _ANY_COUNTRY = (
@@ -326,7 +323,7 @@ SCHEMES: dict[str, Scheme] = {
         r"\d{3}([ -]?)\d{3}\1\d{4}", _nhs, "nhs", "nhs no",
     ),
     "ca sin": _scheme(
-        r"[1-79]\d\d([ -]?)\d{3}\1\d{3}", is_luhn, "sin", "social insurance", 
+        r"[0-79]\d\d([ -]?)\d{3}\1\d{3}", is_luhn, "sin", "social insurance", 
         "assurance sociale", "nas",
     ),
     "us ssn": _scheme(
@@ -334,4 +331,5 @@ SCHEMES: dict[str, Scheme] = {
                 "taxpayer",
     ),
 }  # fmt: skip
+_ALONE = [scheme for scheme in SCHEMES.values() if scheme.alone]
 _ANY_NAME = reduce(or_, (scheme.names for scheme in SCHEMES.values()))

@@ -64,12 +64,14 @@ _SHAPES = re.compile(
     )
 )
 # What a number may look like where a word says that it is one to call.
-_NAMED = re.compile(r"\(?\d{1,5}\)?(?:[ .\-/]{0,2}\(?\d{1,5}\)?){1,6}|\d{7,12}")
+_NAMED = re.compile(r"\(?\d{1,5}\)?(?:[ .\-/]{0,3}\(?\d{1,5}\)?){1,6}|\d{7,12}")
 _WORDS = Vocabulary(
     "tel", "tél", "telephone", "téléphone", "telefon", "telefono", "teléfono", "telefone",
     "telefoon", "telefoonnummer", "telefonnummer", "phone", "phones", "ph", "mobile", "mobil",
     "mobiel", "móvil", "movil", "cell", "cellphone", "celular", "cellulare", "portable", "handy",
-    "fax", "faks", "call", "dial", "sms", "whatsapp", "hotline", "helpline", "bel", "ring", "fon",
+    "fax", "faks", "rufnummer", "durchwahl", "kontakt", "contact", "contacto", "contato", "ligue",
+    "appelez", "llama", "llámanos", "chiama", "ringen", "ringe", "т",
+    "call", "dial", "sms", "whatsapp", "hotline", "helpline", "bel", "ring", "fon",
     "telefonu", "telefonszám", "puhelin", "puh", "tlf", "gsm", "тел", "телефон", "факс", "моб",
     "мобильный", "звоните", "τηλ", "τηλέφωνο", "טלפון", "هاتف", "تلفن", "جوال", "फ़ोन", "फोन",
     "मोबाइल", "phonenumber", "โทร", "điện thoại", "電話", "电话", "手机", "手機",

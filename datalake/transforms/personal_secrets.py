@@ -15,7 +15,7 @@ import zlib
 from collections import Counter
 from collections.abc import Iterator
 
-from datalake.transforms.personal_window import Match, Window
+from datalake.transforms.personal_window import Match, PersonalType, Window
 
 # Bits per character. Hexadecimal: the limit of detect-secrets 1.5.0. For other strings that limit,
 # 4.5, asks for 23 different characters; a name beside the string says so much that 3.3 suffices.
@@ -183,7 +183,7 @@ def assigned_secrets(window: Window) -> Iterator[Match]:
         if _ATTRIBUTE.fullmatch(value):
             return
         rest = window.text[window.start + len(value) : window.start + len(value) + 2]
-        if rest.strip(",; \t\r\n") or re.search(r"[():,;|@?*&^%!]", value):
+        if rest.strip(",; \t\r\n") or re.search(r"[():,;|@?*&]", value):
             return
     password = _PASSWORD_NAME.search(name) is not None
     if not password and not _KEY_NAME.search(name):
@@ -194,16 +194,21 @@ def assigned_secrets(window: Window) -> Iterator[Match]:
     digest = re.fullmatch(r"[0-9a-fA-F]+", value) and len(value) in _DIGEST_SIZES
     if digest and _DIGEST_WORDS.search(f"{name.lower()} {line}"):
         return
-    kind = "password" if password else "key"
-    yield Match(window.start, window.start + len(value), kind, value)  # type: ignore[arg-type]
+    kind: PersonalType = "password" if password else "key"
+    sample = "EXAMPLE" in value
+    yield Match(window.start, window.start + len(value), kind, value, sample)
 
 
 def _looks_drawn(value: str, password: bool, quoted: bool) -> bool:
-    if _PLACEHOLDERS.search(value) or _UUID.fullmatch(value) or "://" in value:
+    if (
+        _PLACEHOLDERS.search(value.replace("EXAMPLE", ""))
+        or _UUID.fullmatch(value)
+        or "://" in value
+    ):
         return False
     letters = sum(c.isalpha() for c in value)
     digits = sum(c.isdigit() for c in value)
-    if not letters or digits < (1 if quoted else 2 if password else 3):
+    if not letters or digits < (1 if quoted or re.search("[+/]", value) else 2 if password else 3):
         return False
     if password and (quoted or re.fullmatch(r"[\w\-!#$%]+", value)):
         return len(value) >= _MIN_PASSWORD and _entropy(value) >= PASSWORD_ENTROPY

@@ -124,7 +124,7 @@ class Vocabulary:
     def is_in(self, spoken: frozenset[str], text: str) -> bool:
         if not self._whole.isdisjoint(spoken):
             return True
-        return not text.isascii() and any(word in text for word in self._inner)
+        return not text.isascii() and any(word in text.lower() for word in self._inner)
 
 
 _FIRST_MARKED = "\u0900"  # Devanagari
