@@ -74,6 +74,8 @@ REASONS = {
             ("few_words", "few words"),
             ("javascript", "says javascript"),
             ("policy", "speaks of policies or cookies"),
+            ("margin", "white space at its ends"),
+            ("line_end", "ends with another sign than a line feed"),
         )
     },
     "c4_no_end_mark": "line: does not end as a sentence does",
@@ -81,6 +83,7 @@ REASONS = {
     "refinedweb_numeric": "line: nothing but digits",
     "refinedweb_counter": "line: a counter, such as 3 likes",
     "refinedweb_few_words": "line: one word",
+    "refinedweb_line_feeds": "more than two line feeds in a row",
     "refinedweb_edit": "line: a button's words in it",
     "refinedweb_emptied": "line: nothing but a button's words",
 }

@@ -24,9 +24,12 @@ done by ``filters.lines``). What each source publishes and what is left to a rec
   It keeps plain text by file name only, which no signal knows: all of it stays.
 - ``deepseek-coder``: Guo et al. 2024, arXiv:2401.14196, 2.1.
 
-A language counts where its source asks for one; how sure the detector must be is 0.65 of fastText's
-lid.176 (strictly more), which the rule asks of ``language_score`` alone: null, from a detector that
-gives no probability, passes. Dolma's ``gopher_v1`` counts symbols by words and is not here.
+A language counts where its source asks for one. How sure a detector is means something for that
+detector alone: ``language_score`` has 0.5 where the detector's own guide begins to doubt. Those of
+FineWeb, RefinedWeb and DCLM ask for more than 0.65 of fastText's lid.176; a recipe that has that
+file as its scorer ``lid176`` says ``{name: unsure_language, signal: scores.lid176, above: 0.65}``
+behind the set, and the rule takes the place of ours. Dolma's ``gopher_v1`` counts symbols by words
+and is not here.
 """
 
 from datalake.filters.bounds import Rule
@@ -40,14 +43,14 @@ def _rule(
 
 EMPTY = _rule("empty", "num_words", at_least=1)
 ENGLISH = Rule(name="not_english", signal="language", one_of=("en",))
-SURE_OF_LANGUAGE = Rule(name="unsure_language", signal="language_score", above=0.65)
+SURE_OF_LANGUAGE = Rule(name="unsure_language", signal="language_score", at_least=0.5)
 
 GOPHER_QUALITY = (
     EMPTY,
-    _rule("too_few_words", "num_words", at_least=50),
-    _rule("too_many_words", "num_words", at_most=100_000),
-    _rule("short_words", "mean_word_length", at_least=3),
-    _rule("long_words", "mean_word_length", at_most=10),
+    _rule("too_few_words", "num_nonsymbol_words", at_least=50),
+    _rule("too_many_words", "num_nonsymbol_words", at_most=100_000),
+    _rule("short_words", "mean_nonsymbol_word_length", at_least=3),
+    _rule("long_words", "mean_nonsymbol_word_length", at_most=10),
     _rule("many_hashes", "hash_ratio", at_most=0.1),
     _rule("many_ellipses", "ellipsis_ratio", at_most=0.1),
     _rule("many_bullets", "bullet_line_fraction", at_most=0.9),

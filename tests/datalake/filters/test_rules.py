@@ -84,7 +84,7 @@ def test_the_first_failing_rule_in_the_order_of_the_recipe_is_the_reason() -> No
 
 
 def test_a_rule_takes_the_place_of_an_earlier_one_of_the_same_name() -> None:
-    stricter = {"name": "too_few_words", "signal": "num_words", "at_least": 200}
+    stricter = {"name": "too_few_words", "signal": "num_nonsymbol_words", "at_least": 200}
     rules = config("gopher_quality", stricter).rules_for("web")
     assert [r.name for r in rules] == [r.name for r in GOPHER_QUALITY]
     assert rules[1].at_least == 200
@@ -111,7 +111,7 @@ def test_each_kind_of_source_has_its_own_rules() -> None:
     }
     rules = KeptConfig.model_validate_json(json.dumps(said))
     rows = signals(
-        {"source": "web", "num_words": 10},
+        {"source": "web", "num_nonsymbol_words": 10},
         {"source": "code", "num_words": 10, "licence": "MIT", "alphabetic_fraction": 0.6},
         {"source": "code", "num_words": 10, "licence": "MIT", "alphabetic_fraction": 0.2},
     )
