@@ -1,11 +1,13 @@
 """Who stays of a cluster, by a rule about its documents that does not know in what order they came.
 
 The best in quality, by a number of the recipe's choice (without one: the longest); of equally good
-ones that with a licence known to be permissive, then with any that is known, then without; then the
-one that was found first, by its snapshot; then the one with the smallest ``doc_id``.
+ones that whose licence binds least, an unknown one last; then the one that was found first, by its
+snapshot; then the one with the smallest ``doc_id``.
 """
 
 from typing import TYPE_CHECKING
+
+from datalake.licences import CLASSES
 
 if TYPE_CHECKING:
     from datalake.spark import DataFrame
@@ -19,6 +21,7 @@ def survivors(kept: "DataFrame", clusters: "DataFrame") -> "DataFrame":
     ``clusters`` has doc_id and cluster, of documents that are not alone.
     """
     url = "nullif(url_key, '')" if "url_key" in kept.columns else "CAST(NULL AS string)"
+    classes = ", ".join(f"'{name}'" for name in CLASSES)  # from what binds least
     # The smallest of each cluster is found where its documents lie and joined to them again: a
     # window would bring a cluster of any size together in one task.
     clustered = kept.sparkSession.sql(
@@ -27,8 +30,8 @@ def survivors(kept: "DataFrame", clusters: "DataFrame") -> "DataFrame":
             struct(
                 isnan(coalesce(quality, double('NaN'))) AS unmeasured,
                 CASE WHEN isnan(quality) THEN 0 ELSE -quality END AS quality,
-                CASE WHEN licence_class LIKE 'permissive%' THEN 0
-                    WHEN licence IS NOT NULL THEN 1 ELSE 2 END AS licence,
+                coalesce(nullif(array_position(array({classes}), licence_class), 0), 99) AS class,
+                licence IS NULL AS nothing_said,
                 snapshot, kept.doc_id
             ) AS place
         """

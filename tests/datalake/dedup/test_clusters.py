@@ -118,8 +118,14 @@ def test_a_score_where_nothing_scored_is_refused(spark_workspace: Workspace) -> 
         stage(spark_workspace, versions, best="scores.worth")
 
 
-@pytest.mark.parametrize("size", [5_000, pytest.param(100_000, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("in_spark", [False, True])
+@pytest.mark.parametrize(
+    ("size", "in_spark"),
+    [
+        (5_000, False),
+        pytest.param(100_000, False, marks=pytest.mark.slow),
+        pytest.param(100_000, True, marks=pytest.mark.slow),
+    ],
+)
 def test_identical_documents_are_one_cluster(
     spark_workspace: Workspace, size: int, in_spark: bool
 ) -> None:

@@ -13,6 +13,7 @@ from datalake.config import Refusal
 from datalake.dedup import edges as edges_module
 from datalake.dedup.components import driver_components
 from datalake.dedup.edges import MAX_STARS, Verify, join_alike, join_chunks, star_edges
+from datalake.dedup.minhash import Banding, TextDedupConfig, sign
 from datalake.workspace import Workspace
 
 SIGNALS = pa.schema(
@@ -118,6 +119,73 @@ def test_a_hundred_thousand_documents_of_one_band_become_one_star(
     edges = found(spark_workspace, rows)
     assert len(edges) == size - 1
     assert clusters(edges) == {frozenset(rows["doc_id"].to_pylist())}
+
+
+@pytest.mark.parametrize("size", [250, pytest.param(5_000, marks=pytest.mark.slow)])
+def test_clusters_are_those_of_text_dedup_by_the_keys_of_the_same_parameters(
+    spark_workspace: Workspace, size: int
+) -> None:
+    from text_dedup.minhash import embed_func
+    from text_dedup.utils import UnionFind, sha1_hash
+
+    texts = with_near_copies(size)
+    banding = Banding.of(TextDedupConfig(kind="text_dedup", num_perm=64, num_bands=9, num_rows=7))
+    keys, _ = sign(pa.array(texts), banding)
+    rows = pa.table(
+        {
+            "doc_id": [f"{k:06}" for k in range(size)],
+            "text_digest": [f"{k:06}" for k in range(size)],  # text-dedup asks for bands only
+            "band_keys": keys,
+        }
+    )
+    ours = clusters(found(spark_workspace, rows))
+
+    bands: list[dict[bytes, set[int]]] = [{} for _ in range(9)]
+    draw = np.random.RandomState(42)
+    prime = np.uint64((1 << 61) - 1)
+    a = draw.randint(1, prime, 64, dtype=np.uint64)
+    b = draw.randint(0, prime, 64, dtype=np.uint64)
+    for k, text in enumerate(texts):
+        signed = embed_func(
+            text,
+            k,
+            num_perm=64,
+            ngram_size=5,
+            min_length=5,
+            hashranges=[(7 * k, 7 * k + 7) for k in range(9)],
+            permutations=(a, b),
+            hash_func=sha1_hash,
+            dtype=np.uint64,
+            max_hash=np.uint64((1 << 32) - 1),
+            modulo_prime=prime,
+        )
+        for band, key in zip(bands, signed["__signatures__"], strict=True):
+            band.setdefault(key, set()).add(k)
+    forest = UnionFind()
+    for band in bands:
+        for members in band.values():
+            for member in members:
+                forest.union(member, min(members))
+    theirs: dict[int, set[str]] = {}
+    for k in range(size):
+        theirs.setdefault(forest.find(k), set()).add(f"{k:06}")
+    assert ours == {frozenset(c) for c in theirs.values() if len(c) > 1}
+    assert len(ours) > size // 20
+
+
+def with_near_copies(size: int) -> list[str]:
+    """Texts of random words, of which some are earlier ones with a few words changed."""
+    draw = random.Random(size)
+    texts: list[list[str]] = []
+    for _ in range(size):
+        if texts and draw.random() < 0.3:
+            words = list(draw.choice(texts))
+            for _ in range(draw.randrange(4)):
+                words[draw.randrange(len(words))] = f"w{draw.randrange(10**6)}"
+        else:
+            words = [f"w{draw.randrange(3000)}" for _ in range(draw.randrange(6, 120))]
+        texts.append(words)
+    return [" ".join(words) for words in texts]
 
 
 # Verification -----------------------------------------------------------------------------------

@@ -45,6 +45,7 @@ def test_quality_then_licence_then_snapshot_then_id_decide(spark_workspace: Work
         {"doc_id": "c", "quality": float("-inf"), "licence": "MIT"},
         {"doc_id": "d", "quality": -1.0},
         {"doc_id": "e", "quality": 1.0, "snapshot": "2024-01-01"},
+        {"doc_id": "w", "licence": "LicenseRef-own"},
         {"doc_id": "f", "licence": "GPL-3.0-only", "licence_class": "copyleft"},
         {"doc_id": "z", "licence": "MIT", "licence_class": "permissive"},
         {"doc_id": "y", "licence": "MIT", "licence_class": "permissive"},
