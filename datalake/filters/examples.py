@@ -113,13 +113,15 @@ class Piece:
 class Examples:
     """Where examples lie and to which class each belongs; ``choices[k]`` says what class k is.
 
+    None stands for every document.
+
     A document that several classes mean belongs to the last of them, so that "everything" may
     stand for the negatives (class 0) of what the positives (class 1) name.
     """
 
     lake: Lake
     version: int
-    choices: tuple[tuple[Selection, ...], ...]
+    choices: tuple[tuple[Selection, ...] | None, ...]
     labelled: LabelledFiles | None = None
 
     def pieces(self) -> list[Piece]:
@@ -156,7 +158,9 @@ class Examples:
         ):
             label = np.full(len(batch), -1, np.int8)
             for k, choices in enumerate(self.choices):
-                for choice in choices:
+                if choices is None:
+                    label[:] = k
+                for choice in choices or ():
                     label[choice.fits(batch)] = k
             label[batch["num_bytes"].to_numpy() == 0] = -1
             yield label, batch["doc_id"], batch["text"] if with_text else None
@@ -215,7 +219,7 @@ class _Survey:
     max_documents: int
 
     def __call__(self, piece: Piece) -> _Found:
-        classes = range(max(1, len(self.examples.choices)) if not self.examples.labelled else 2)
+        classes = range(2 if self.examples.labelled else len(self.examples.choices))
         found = _Found((0,) * len(classes), (np.zeros(0, np.uint64),) * len(classes))
         try:
             for batch in self.examples.read(piece, with_text=False):

@@ -23,8 +23,11 @@ import pyarrow as pa
 from pydantic import Field, StringConstraints
 
 from datalake.config import Config
-from datalake.filters import classifiers
+from datalake.filters import classifiers, fasttext_model, perplexity, word_lists
 from datalake.filters.classifiers import Classifier, ClassifierConfig
+from datalake.filters.fasttext_model import FastTextConfig, FastTextLanguageConfig, FastTextModel
+from datalake.filters.perplexity import NgramModel, PerplexityConfig
+from datalake.filters.word_lists import WordList, WordListConfig
 from datalake.workspace import Inputs, Made, Workspace, folder_bytes
 
 _MANIFEST = "scorers.json"
@@ -40,7 +43,10 @@ class Scorer(Protocol):
 
 
 ScorerName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9_]+$")]
-ScorerConfig = Annotated[ClassifierConfig, Field(discriminator="kind")]
+ScorerConfig = Annotated[
+    ClassifierConfig | FastTextConfig | FastTextLanguageConfig | PerplexityConfig | WordListConfig,
+    Field(discriminator="kind"),
+]
 
 
 class ScorersConfig(Config):
@@ -53,7 +59,7 @@ def train(workspace: Workspace, inputs: Inputs, config: ScorersConfig) -> Made:
     """Make every scorer of ``config`` from ``documents`` and keep them as artifact ``scorers``."""
     version = int(inputs["documents"])
     trained = {
-        name: _TRAIN[type(one)](workspace, version, name, one)
+        name: _TRAIN[one.kind](workspace, version, name, one)
         for name, one in config.scorers.items()
     }
 
@@ -81,5 +87,17 @@ def load(folder: str | Path) -> tuple[Scorer, ...]:
     return tuple(_CLASSES[kind].load(Path(folder) / name, name) for name, kind in kinds.items())
 
 
-_TRAIN: dict[type, Any] = {ClassifierConfig: classifiers.train}
-_CLASSES: dict[str, Any] = {"classifier": Classifier}
+_TRAIN: dict[str, Any] = {
+    "classifier": classifiers.train,
+    "fasttext": fasttext_model.train,
+    "fasttext_language": fasttext_model.train,
+    "perplexity": perplexity.train,
+    "words": word_lists.train,
+}
+_CLASSES: dict[str, Any] = {
+    "classifier": Classifier,
+    "fasttext": FastTextModel,
+    "fasttext_language": FastTextModel,
+    "perplexity": NgramModel,
+    "words": WordList,
+}
