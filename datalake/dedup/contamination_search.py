@@ -249,7 +249,8 @@ def locate(
     from datalake.dedup import contamination_kernels as kernels
 
     hits = search.index.hits(documents["text"])
-    hits = search.index.expanded(hits[verdict.grams[hits[:, kernels.GRAM]]])
+    hits = _compact(hits[verdict.grams[hits[:, kernels.GRAM]]], search.index)
+    hits = search.index.expanded(hits)
     items = search.index.items_of(hits[:, kernels.TOKEN])
     stays = verdict.found[items]
     hits, items = hits[stays], items[stays]
@@ -325,6 +326,22 @@ def merged(keys: np.ndarray, begins: np.ndarray, ends: np.ndarray) -> Spans:
     reach = np.maximum.accumulate(ends + shift)
     heads = np.flatnonzero(other | np.append(True, begins[1:] + shift[1:] > reach[:-1]))
     return keys[heads], begins[heads], np.maximum.reduceat(ends, heads)
+
+
+def _compact(hits: np.ndarray, index: Index) -> np.ndarray:
+    """Hits of one n-gram that overlap in a document as one: a word that is repeated a million
+    times, in an item that repeats it, would be a million rows for every place in the item."""
+    from datalake.dedup import contamination_kernels as kernels
+
+    if index.arrays.follow or not len(hits):
+        return hits
+    keys = hits[:, kernels.DOCUMENT] * index.num_grams + hits[:, kernels.GRAM]
+    keys, starts, stops = merged(keys, hits[:, kernels.START], hits[:, kernels.STOP])
+    made = np.full((len(keys), kernels.NUM_FIELDS), -1, np.int64)
+    made[:, kernels.DOCUMENT], made[:, kernels.GRAM] = np.divmod(keys, index.num_grams)
+    made[:, kernels.NUM_TOKENS] = index.arrays.gram_lengths[made[:, kernels.GRAM]]
+    made[:, kernels.START], made[:, kernels.STOP] = starts, stops
+    return made
 
 
 def _without_overlaps(spans: Spans, others: Spans) -> Spans:

@@ -99,18 +99,20 @@ def _case(style: Style, items: Items, batches: list[pa.RecordBatch]) -> Result:
 
 def _beside_datatrove(items: Items, texts: list[str]) -> Result:
     """Its words and its n-grams with a set of hashes, as its filter does for every document."""
-    from datatrove.utils.hashing import HashConfig, create_hash_func
+    import xxhash
     from datatrove.utils.text import ngrams, simplify_text
 
     style = NGrams(n=12, min_words=12)
     search = plan(items, style, {"drawn": 1}, 1 << 33)
     sample = texts[::SLOW]
     batch = pa.record_batch({"text": pa.array(texts, pa.large_string())})
-    hashed = create_hash_func(HashConfig())
 
     def grams(text: str) -> list[int]:
         # White space for its tokenizer, which is not installed and would only be slower.
-        return [hashed(" ".join(gram)) for gram in ngrams(simplify_text(text).split(), 12)]
+        return [
+            xxhash.xxh64_intdigest(" ".join(gram).encode())
+            for gram in ngrams(simplify_text(text).split(), 12)
+        ]
 
     known = {h for text in items.text.to_pylist()[:20_000] for h in grams(text)}
     taken = seconds_in_turn(

@@ -456,6 +456,27 @@ def test_ten_megabytes_of_one_word_are_one_token() -> None:
     assert [(row["d"], row["start"]) for row in rows] == [(1, 10_000_001)]
 
 
+def test_a_repeated_word_in_item_and_document_is_one_match() -> None:
+    for kind in ("ngrams", "llama2", "palm", "gpt3", "substring"):
+        rows = found_in(["no " * 3000], items_of("no " * 200), style_of(kind))
+        assert {row["item_fraction"] for row in rows} == {1.0}
+        assert (rows[0]["start"], rows[-1]["end"]) == (0, 8999)
+
+
+def test_every_copy_of_an_item_in_one_document_has_its_row() -> None:
+    rows = found_in([(ITEM + "\n") * 500], items_of(ITEM), style_of("ngrams"), "remove")
+    assert [row["start"] for row in rows] == list(range(0, 500 * (len(ITEM) + 1), len(ITEM) + 1))
+    assert {(row["cut_start"], row["cut_end"]) for row in rows} == {(0, 500 * (len(ITEM) + 1))}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["ngrams", "llama2", "gpt3", "substring"])
+def test_two_hundred_megabytes_and_ten_million_lines_are_read_in_blocks(kind: str) -> None:
+    for text in ("many words " * 18_200_000, "the same line of six words\n" * 10_000_000):
+        (row,) = found_in([text + ITEM], items_of(ITEM), style_of(kind), batch_rows=1)
+        assert (row["start"], row["item_fraction"]) == (len(text), 1.0)
+
+
 def test_invalid_utf_8_is_read_as_something_and_does_no_harm() -> None:
     broken = (
         b"\xff\xfe\xed\xa0\x80 \xc3" + b" " + ITEM.encode() + b" \xf0\x9f\xf8\x88\x80\x80\x80\xe2"
