@@ -119,8 +119,16 @@ def _fold_words(data, i, end, kinds, starts, content, numbers, out, size, alone)
         if alone:
             out[size] = 0
         is_ascii, has_digits = fold_ascii(data, i, n, out, size + alone, np.uint8(0), underscore)
-        if is_ascii and not (numbers and has_digits):
+        if is_ascii:
+            if numbers and has_digits:  # what was folded holds up to the first number
+                n = 0
+                while not 48 <= data[i + n] <= 57:
+                    n += 1
             i, size, alone = i + n, size + n + alone, False
+            if numbers and has_digits:
+                i = _number_end(data, i, end, kinds)
+                out[size] = 0x30
+                size += 1
             continue
         stop = i + n
         while i < stop:
@@ -156,7 +164,7 @@ def _shingle_hashes(tokens, num_shingles, shingle_words, shingles):
 
 
 @njit(cache=True)
-def _lower_minima_32(shingles, num_shingles, narrow, a, b, minima):
+def lower_minima_32(shingles, num_shingles, narrow, a, b, minima):
     """Lower the minima of (h a + b) mod 2^32 by these shingles, h the high half of their hashes.
 
     The last hash is repeated up to a whole number of vectors, which changes no minimum.
@@ -326,5 +334,5 @@ def _take_in(tokens, num_tokens, shingle_words, shingles, narrow, wide, a, b, mi
     if wide:
         lower_minima_61(shingles, num_shingles, _MERSENNE_61, a, b, minima)
     else:
-        _lower_minima_32(shingles, num_shingles, narrow, a, b, minima)
+        lower_minima_32(shingles, num_shingles, narrow, a, b, minima)
     return num_shingles
