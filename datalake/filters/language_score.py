@@ -27,8 +27,7 @@ def language_score(text: bytes, language: str) -> float:
     from resiliparse.parse.lang import detect_fast
 
     sample = text[: 4 * _SAMPLE].decode("utf-8", "ignore")[:_SAMPLE]
-    letters = sum(map(str.isalpha, sample))
-    if not letters:
+    if not any(map(str.isalpha, sample)):
         return 0.0
     guesses: Any = detect_fast(sample, n_results=_NUM_GUESSES)  # pairs of code and rank
     ranks = dict(guesses)
@@ -36,4 +35,5 @@ def language_score(text: bytes, language: str) -> float:
     script = _SCRIPTS.get(language)
     if script is None:
         return score
+    letters = sum(map(str.isalpha, sample))
     return max(score, min(1.0, len(script.findall(sample)) / letters))

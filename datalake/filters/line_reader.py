@@ -13,16 +13,21 @@ from numba import njit
 
 from datalake.filters.characters import ANCHOR, CLOSER, DIGIT, MARK, SPACE, TERMINAL, UPPER, WIDE
 from datalake.filters.line_constants import (
+    ITEMS_IN_CART,
     POLICIES,
+    READ_MORE,
     SAYS_BRACKET,
     SAYS_CURLY,
+    SAYS_ITEMS,
     SAYS_JAVASCRIPT,
     SAYS_LOREM_IPSUM,
+    SAYS_MORE,
     SAYS_POLICY,
 )
 from datalake.filters.text_kernels import class_of, decode, matches, phrase
 
 _JAVASCRIPT, _LOREM_IPSUM = phrase("javascript"), phrase("lorem ipsum")
+_ITEMS, _READ_MORE = phrase(ITEMS_IN_CART), phrase(READ_MORE)
 _TERMS, _PRIVACY, _COOKIE_POLICY = map(phrase, POLICIES[:3])
 _USES_COOKIES, _USE_OF_COOKIES, _USE_COOKIES = map(phrase, POLICIES[3:])
 
@@ -43,7 +48,13 @@ def _phrases_at(data, start, i, end):
     if letter == 0x6D:  # m
         if i - 4 >= start and matches(data, i - 4, end, _LOREM_IPSUM):
             return SAYS_LOREM_IPSUM
-        return SAYS_POLICY if i - 3 >= start and matches(data, i - 3, end, _TERMS) else 0
+        if i - 5 >= start and matches(data, i - 5, end, _READ_MORE):
+            return SAYS_MORE
+        if i - 3 < start:
+            return 0
+        if matches(data, i - 3, end, _ITEMS):
+            return SAYS_ITEMS
+        return SAYS_POLICY if matches(data, i - 3, end, _TERMS) else 0
     if letter == 0x76:  # v
         return SAYS_POLICY if i - 3 >= start and matches(data, i - 3, end, _PRIVACY) else 0
     found = (

@@ -12,18 +12,23 @@ from datalake.filters.line_constants import (
     COUNTER,
     EMPTIED,
     FEW_WORDS,
+    ITEMS_IN_CART,
     KEPT,
     MAX_EDITED_WORDS,
     MAX_NUMERIC,
     MAX_UPPERCASE,
     MIN_WORDS,
     NUMERIC,
+    READ_MORE,
     REFINEDWEB,
+    SAYS_ITEMS,
+    SAYS_MORE,
+    SIGN_IN,
     UPPERCASE,
 )
 from datalake.filters.text_kernels import class_of, decode, matches, phrase
 
-_ITEMS_IN_CART, _READ_MORE, _SIGN_IN = map(phrase, ("items in cart", "read more...", "sign-in"))
+_ITEMS_IN_CART, _READ_MORE, _SIGN_IN = map(phrase, (ITEMS_IN_CART, READ_MORE, SIGN_IN))
 _COUNTED = phrase("".join(COUNTED))
 _COUNTED_ENDS = np.cumsum([len(word) for word in COUNTED])
 
@@ -125,11 +130,12 @@ def judge_refinedweb(data, start, line, classes, alone, edits):
         return COUNTER, 0, line.words
     if line.words < MIN_WORDS[REFINEDWEB]:
         return FEW_WORDS, 0, line.words
-    if line.words > MAX_EDITED_WORDS:
+    says = line.says & (SAYS_ITEMS | SAYS_MORE)
+    if line.words > MAX_EDITED_WORDS or not (says or data[start] | 0x20 == 0x73):  # s of sign-in
         return KEPT, 0, 0
     num_edits = 0
     i = head = start
-    while i < end:
+    while says & SAYS_ITEMS and i < end:
         if num_edits < 5 and matches(data, i, end, _ITEMS_IN_CART):
             before = _space_before(data, i, head, classes)
             head = i = i + _ITEMS_IN_CART.size

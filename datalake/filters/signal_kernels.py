@@ -83,6 +83,19 @@ def _strip(data, size, classes):
 
 
 @njit(cache=True)
+def _words_cut(data, start, end, classes, alone, edits):
+    """Words that RefinedWeb's line rules take out."""
+    words_cut = 0
+    i = start
+    while i < end:
+        line = read_line(data, i, end, classes, alone, 0)
+        _, _, cut = judge_refinedweb(data, i, line, classes, alone, edits)
+        words_cut += cut
+        i = line.next
+    return words_cut
+
+
+@njit(cache=True)
 def _line_rules(data, start, end, found, classes, alone, scratch, kept, edits, keys, row):
     """What the lines say, and what C4, FineWeb and RefinedWeb leave of them; and ``keys``."""
     size = kept_words = words_cut = 0
@@ -112,12 +125,8 @@ def _line_rules(data, start, end, found, classes, alone, scratch, kept, edits, k
             _, _, cut = judge_refinedweb(data, i, line, classes, alone, edits)
             words_cut += cut
         i = line.next
-    i = end if share else start
-    while i < end:
-        line = read_line(data, i, end, classes, alone, 0)
-        _, _, cut = judge_refinedweb(data, i, line, classes, alone, edits)
-        words_cut += cut
-        i = line.next
+    if not share:
+        words_cut = _words_cut(data, start, end, classes, alone, edits)
     row[C4_SENTENCES + 3] /= found.characters
     row[FINEWEB_SENTENCES + 3] /= found.characters
     if row[NUM_WORDS]:

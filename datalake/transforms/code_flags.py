@@ -89,6 +89,9 @@ def _is_generated(path: str, payload: bytes) -> bool:
     if _GENERATED_NAMES.match(basename(path)) or _GENERATED_FOLDERS.search(path):
         return True
     head = payload[: 1 << 16].split(b"\n", _NOTICE_LINES)[:_NOTICE_LINES]
+    said = b"\n".join(head).lower()
+    if b"generat" not in said and b"bison" not in said:  # every pattern below has one of them
+        return False
     return (
         _PHRASES.search(b"\n".join(head[:_HEAD_LINES])) is not None
         or _NOTICES.search(b"\n".join(head)) is not None
