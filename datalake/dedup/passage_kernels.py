@@ -11,7 +11,7 @@ h tokens it makes names of runs of up to 2h, equal exactly where the runs are.
 import numpy as np
 from numba import njit
 
-from datalake.dedup.piece_kernels import PRIME, SEED, decode, mix
+from datalake.dedup.piece_kernels import GRAM, PRIME, SEED, decode, mix
 from datalake.filters.characters import ALONE, SPACE, WORD
 
 DEAD = np.int32(-1)  # a run that stands only once, or would cross the end of a document
@@ -112,19 +112,82 @@ def rehash(hashes, num_known, slots):
 
 @njit(cache=True, nogil=True)
 def kill_single(names, num_known):
-    """Let tokens that occur once be DEAD, and return how many are not."""
+    """Let tokens that occur once be DEAD."""
     counts = np.zeros(num_known, np.int32)
     for i in range(names.size):
         if names[i] >= 0:
             counts[names[i]] += 1
-    live = 0
     for i in range(names.size):
-        if names[i] >= 0:
-            if counts[names[i]] == 1:
-                names[i] = DEAD
-            else:
-                live += 1
-    return live
+        if names[i] >= 0 and counts[names[i]] == 1:
+            names[i] = DEAD
+
+
+@njit(cache=True, nogil=True)
+def anchors(names, width, gram):
+    """The ``gram`` tokens of least hash in every window of ``width`` live tokens (winnowing).
+
+    Equal windows have them at the same distance, so a window whose anchor's hash occurs nowhere
+    else stands once (Schleimer, Wilkerson and Aiken 2003). Returns, for every anchor, its hash and
+    the first and one past the last of the windows that it speaks for: uint64, int64, int64.
+    """
+    size = np.int64(1024)
+    hashes, windows, untils = (
+        np.empty(size, np.uint64),
+        np.empty(size, np.int64),
+        np.empty(size, np.int64),
+    )
+    room = width - gram + 2  # a queue of candidates, least hash first
+    values, places = np.empty(room, np.uint64), np.empty(room, np.int64)
+    head = tail = length = n = 0
+    power = np.uint64(1)
+    for _ in range(gram):
+        power *= GRAM
+    rolling, shown = np.uint64(0), np.int64(-1)
+    for i in range(names.size):
+        if names[i] < 0:
+            rolling, length, head, tail, shown = np.uint64(0), 0, 0, 0, np.int64(-1)
+            continue
+        rolling = rolling * GRAM + np.uint64(names[i] + 1)
+        if length >= gram:
+            rolling -= np.uint64(names[i - gram] + 1) * power
+        length += 1
+        if length < gram:
+            continue
+        value = mix(rolling)
+        while tail > head and values[(tail - 1) % room] >= value:
+            tail -= 1
+        values[tail % room], places[tail % room] = value, i - gram + 1
+        tail += 1
+        if length < width:
+            continue
+        window = i - width + 1
+        while places[head % room] < window:
+            head += 1
+        if places[head % room] != shown:
+            shown = places[head % room]
+            if n == hashes.size:
+                more = np.empty(2 * n, np.uint64)
+                more[:n] = hashes
+                hashes = more
+                further, last = np.empty(2 * n, np.int64), np.empty(2 * n, np.int64)
+                further[:n], last[:n] = windows, untils
+                windows, untils = further, last
+            hashes[n], windows[n] = values[head % room], window
+            n += 1
+        untils[n - 1] = window + 1
+    return hashes[:n], windows[:n], untils[:n]
+
+
+@njit(cache=True, nogil=True)
+def kill_outside(names, windows, untils, width):
+    """Let all tokens be DEAD that lie in none of the windows of ``width`` tokens given."""
+    at = np.int64(0)
+    for k in range(windows.size):
+        while at < windows[k]:
+            names[at] = DEAD
+            at += 1
+        at = max(at, untils[k] - 1 + width)
+    names[at:] = DEAD
 
 
 @njit(cache=True, nogil=True)

@@ -5,7 +5,8 @@ sort all suffixes of a corpus and cut every run of 50 tokens that two of them be
 that length is all that is asked for, so prefix doubling (Manber and Myers 1993) stops there, and
 gives names to equal runs instead of sorting them (Karp, Miller and Rosenberg 1972): from the names
 of all runs of h tokens come those of 2h, and a run that stands only once needs no further name. The
-passages are those of the suffix array, exactly: names are given by comparing, not by hashing.
+passages are those of the suffix array, exactly: names are given by comparing, not by hashing. Only
+text that hashes of short runs cannot rule out is named at all (winnowing, Schleimer et al. 2003).
 
 A token is a run of ``\\w``, one character of a script without spaces, or one sign; white space is
 none, so a passage is found in whatever way it is wrapped. ``Earlier`` means in a document with a
@@ -34,6 +35,7 @@ LITTLE_LEFT = "little_besides_repeats"
 
 MAX_TOKENS = (1 << 31) - 1  # names are int32
 _SLOT_BYTES = 16
+_ANCHOR_TOKENS = 16  # of 50: one token in 18 begins an anchor, and few of them occur by chance
 _COLUMNS = ("doc_id", "source", "text")
 
 
@@ -210,6 +212,11 @@ def first_places(names: np.ndarray, num_known: int, width: int, table_bytes: int
     from datalake.dedup import passage_kernels as kernels
 
     kernels.kill_single(names, num_known)
+    hashes, windows, untils = kernels.anchors(names, width, min(_ANCHOR_TOKENS, (width + 1) // 2))
+    _, which, counts = np.unique(hashes, return_inverse=True, return_counts=True)
+    again = counts[which] > 1
+    kernels.kill_outside(names, windows[again], untils[again], width)
+    del hashes, windows, untils, which, counts
     other = np.empty_like(names)
     known = 1  # tokens that names stand for
     while known < width:

@@ -276,11 +276,13 @@ def prepare(
         "doc_id": ids,
         "source": batch["source"].to_pylist(),
         "num_bytes": batch["num_bytes"].to_pylist(),
+        "num_tokens": [1] * len(ids),
         "cluster": ids,
         "kind": ["unique"] * len(ids),
         "survivor": [i if s else "f" * 32 for i, s in zip(ids, survivors, strict=True)],
     }
-    table = pa.Table.from_pydict(rows, schema=TABLES["duplicates"].arrow)
+    schema = TABLES["duplicates"].arrow
+    table = pa.table([pa.array(rows[f.name], f.type) for f in schema], schema=schema)
     return {"documents": made.version, "duplicates": lake.overwrite("duplicates", table).version}
 
 
