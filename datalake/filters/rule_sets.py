@@ -30,6 +30,19 @@ FineWeb, RefinedWeb and DCLM ask for more than 0.65 of fastText's lid.176; a rec
 file as its scorer ``lid176`` says ``{name: unsure_language, signal: scores.lid176, above: 0.65}``
 behind the set, and the rule takes the place of ours. Dolma's ``gopher_v1`` counts symbols by words
 and is not here.
+
+Given the same words and sentences, datatrove 0.10.1 keeps and drops as these sets do, for the same
+reason: of 4,164 texts (documentation, sources, pages, generated prose) all for both Gopher sets, C4
+and FineWeb, alone and in FineWeb's order; with words of scripts without spaces one differs. Causes:
+
+- A word "of signs" is here one of Unicode's punctuation, symbols and control characters; datatrove
+  has a list, without U+2022 (that one text) and with white space.
+- ``c4`` counts the words of a line once citations are gone, as TensorFlow Datasets does; datatrove
+  before. So 8 of the 2,476 texts that both keep lose a line more here, and none its decision.
+  ``c4`` was compared with datatrove at five words, three sentences and without ``'`` as an end.
+- A text with lorem ipsum and, in an earlier line, a curly bracket is dropped for the first rule of
+  the two, and by datatrove for the first line. A text without words is ``empty`` here; to
+  datatrove's Gopher quality it is short.
 """
 
 from datalake.filters.bounds import Rule
