@@ -145,6 +145,8 @@ def ipv4(window: Window) -> Iterator[Match]:
     before = window.before[-_LABEL:].lower()
     if before[-1:] in _NO_NEIGHBOURS or _VERSION.search(before) or _LIST.search(before):
         return
+    if text.endswith(".0") and window.plain[window.end : window.end + 1] == "/":
+        return  # a network, not a host
     if len(_DECIMAL.findall(before)) > 1 and not window.says(_ADDRESSES):
         return
     octets = [int(octet) for octet in text.split(".")]
@@ -159,6 +161,8 @@ def ipv4(window: Window) -> Iterator[Match]:
 def ipv6(window: Window) -> Iterator[Match]:
     """An IPv6 address that parses, without its zone or port."""
     text = window.plain[window.start : window.end].rstrip(".")
+    if text.endswith("::") and window.plain[window.end : window.end + 1] == "/":
+        return  # a network
     try:
         address = ipaddress.IPv6Address(text)
     except ValueError:

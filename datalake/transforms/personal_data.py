@@ -14,6 +14,7 @@ of documents.
 
 from bisect import bisect_right
 from collections import Counter
+from functools import cache
 from typing import Annotated, Literal, NamedTuple
 
 import numpy as np
@@ -23,8 +24,14 @@ from pydantic import Field
 from datalake.config import Config, Refusal
 from datalake.cuts import cuts_of
 from datalake.transforms.personal_contacts import emails, ipv4, ipv6, is_public
-from datalake.transforms.personal_numbers import ibans, national_ids, payment_cards
-from datalake.transforms.personal_phones import phones
+from datalake.transforms.personal_numbers import (
+    CARD_WORDS,
+    ID_WORDS,
+    ibans,
+    national_ids,
+    payment_cards,
+)
+from datalake.transforms.personal_phones import PHONE_WORDS, phones
 from datalake.transforms.personal_secrets import (
     assigned_secrets,
     keys,
@@ -260,7 +267,7 @@ def _scan(
         kernels.ASSIGNMENT: (assigned_secrets,),
     }
     found: dict[int, list[Found]] = {}
-    for row, kind, first, last in kernels.candidates(data, offsets).tolist():
+    for row, kind, first, last in kernels.candidates(data, offsets, _names()).tolist():
         begin, end = int(offsets[row]), int(offsets[row + 1])
         if kind == kernels.PRIVATE_KEY:
             block_end = private_key_end(data.data, first, end)
@@ -286,6 +293,14 @@ def _scan(
                         Found(*place, match.type, match.value, match.documentation)
                     )
     return {row: _without_overlaps(matches) for row, matches in found.items()}
+
+
+@cache
+def _names() -> np.ndarray:
+    """Table of the words that bare digits need near them, for the scan."""
+    from datalake.transforms import personal_kernels as kernels
+
+    return kernels.name_table((PHONE_WORDS | CARD_WORDS | ID_WORDS).ascii_words)
 
 
 def _counts(match: Match, window: Window, config: PersonalDataConfig) -> bool:

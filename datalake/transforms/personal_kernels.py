@@ -26,6 +26,8 @@ _MIN_VALUE = 8  # the shortest password
 _MAX_VALUE = 512  # bytes of an assigned string that are looked at
 _AFTER = 24  # the same behind it
 _NEAR = 160  # bytes before a number in which a word may say what it is
+_HASHES = 0xFFFF  # of words: sixteen bits, an odd factor
+_FACTOR = 0x9E37
 _OTHER = 256  # code of a character that no detector knows
 
 
@@ -212,6 +214,50 @@ def _has_word(data, i, last, begin, end):
 
 
 @njit(cache=True, nogil=True)
+def _may_be_named(data, i, last, begin, end, names):
+    """Whether a word near bare digits may be one of ``names``, a table by hash.
+
+    It may if it has letters beyond ASCII, or is one letter of an abbreviation.
+    """
+    k = max(begin, i - _NEAR)
+    stop = min(end, last + _AFTER)
+    while k < stop:
+        if data[k] >= 0x80:
+            return True
+        if not LETTER[data[k]]:
+            k += 1
+            continue
+        first = k
+        h = np.int64(0)  # of the word
+        part = np.int64(0)  # of its part since the last capital after a small letter
+        while k < stop and LETTER[data[k]]:
+            if k > first and UPPER[data[k]] and not UPPER[data[k - 1]]:
+                if names[part]:
+                    return True
+                part = np.int64(0)
+            letter = np.int64(data[k] | 32)
+            h = (h * _FACTOR + letter) & _HASHES
+            part = (part * _FACTOR + letter) & _HASHES
+            k += 1
+        if k < stop and data[k] >= 0x80:
+            return True
+        if names[h] or names[part] or (k - first == 1 and k < end and data[k] == 46):
+            return True
+    return False
+
+
+def name_table(words):
+    """Where the hashes of ASCII words fall: ``bool [65536]``."""
+    table = np.zeros(_HASHES + 1, np.bool_)
+    for word in words:
+        h = 0
+        for letter in word.encode():
+            h = (h * _FACTOR + letter) & _HASHES
+        table[h] = True
+    return table
+
+
+@njit(cache=True, nogil=True)
 def _ipv6(data, i, begin, end):
     """Range of the address around the colon at ``i``, and whether it can be one."""
     first = i
@@ -351,19 +397,22 @@ def _identifier_end(data, i, token_end, end):
     return i
 
 
-def candidates(data, offsets):
-    """Rows, kinds, first bytes and ends of all candidates, in the order of the text."""
+def candidates(data, offsets, names):
+    """Rows, kinds, first bytes and ends of all candidates, in the order of the text.
+
+    ``names`` is the ``name_table`` of all words that bare digits may have near them.
+    """
     parts = []
     row, i, assigned = 0, int(offsets[0]), int(offsets[0])
     while row < len(offsets) - 1:
         found = np.empty((_ROOM, 4), np.int64)
-        count, row, i, assigned = _fill(data, offsets, row, i, assigned, found)
+        count, row, i, assigned = _fill(data, offsets, names, row, i, assigned, found)
         parts.append(found[:count])
     return np.concatenate([np.empty((0, 4), np.int64), *parts])
 
 
 @njit(cache=True, nogil=True)
-def _fill(data, offsets, row, i, assigned, found):
+def _fill(data, offsets, names, row, i, assigned, found):
     """Go on at byte ``i`` of ``row`` until the text ends or ``found`` is full.
 
     Gives the number of candidates and where to go on; no assignment begins before ``assigned``.
@@ -456,10 +505,13 @@ def _fill(data, offsets, row, i, assigned, found):
                                 if k - last == 1:
                                     last = k
                                     kind = NUMBER
+                            elif num_groups == 1 and num_digits < 13 and code >= 48:
+                                if _may_be_named(data, i, last, begin, end, names):
+                                    kind = NUMBER
                             elif (
                                 code == 43
-                                or num_digits >= 13
                                 or _has_word(data, i, last, begin, end)
+                                or (num_dots == 0 and num_digits >= 13 and num_groups <= 7)
                             ):
                                 kind = NUMBER
                         elif last > i and num_digits == 6 and num_groups == 1:

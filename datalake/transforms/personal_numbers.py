@@ -35,7 +35,7 @@ _ISSUERS = re.compile(
 )
 _CARD_SHAPE = re.compile(r"\d{4}([ -])\d{4}\1\d{4}\1\d{4}(?:\1\d{1,3})?|\d{4}([ -])\d{6}\2\d{4,5}")
 _BARE_CARD = re.compile(r"\d{13,19}")
-_CARD_WORDS = Vocabulary(
+CARD_WORDS = Vocabulary(
     "card", "cards", "credit", "debit", "visa", "mastercard", "amex", "american express", "maestro",
     "discover", "diners", "jcb", "unionpay", "pan", "cardnumber", "creditcard",
     "cc", "ccnum", "cvv", "cvc", "kreditkarte", "kaart", "kaartnummer", "carte", "tarjeta", "carta",
@@ -58,7 +58,7 @@ def payment_cards(window: Window) -> Iterator[Match]:
     bare = _BARE_CARD.match(run)
     if bare is None or run[bare.end() : bare.end() + 1] not in ("", " "):
         return
-    if _is_card(bare.group()) and window.says(_CARD_WORDS):
+    if _is_card(bare.group()) and window.says(CARD_WORDS):
         yield Match(window.start, window.start + bare.end(), "payment_card", bare.group())
 
 
@@ -112,7 +112,7 @@ class Scheme:
 def national_ids(window: Window) -> Iterator[Match]:
     """Identifiers of persons and companies whose scheme's check holds."""
     run = window.plain[window.start : window.end]
-    named = window.says(_ANY_NAME)
+    named = window.says(ID_WORDS)
     starts = [0, *(k + 1 for k, character in enumerate(run) if character == " ")]
     for scheme in SCHEMES.values() if named else _ALONE:
         for start in starts:
@@ -332,4 +332,4 @@ SCHEMES: dict[str, Scheme] = {
     ),
 }  # fmt: skip
 _ALONE = [scheme for scheme in SCHEMES.values() if scheme.alone]
-_ANY_NAME = reduce(or_, (scheme.names for scheme in SCHEMES.values()))
+ID_WORDS = reduce(or_, (scheme.names for scheme in SCHEMES.values()))

@@ -65,7 +65,7 @@ _SHAPES = re.compile(
 )
 # What a number may look like where a word says that it is one to call.
 _NAMED = re.compile(r"\(?\d{1,5}\)?(?:[ .\-/]{0,3}\(?\d{1,5}\)?){1,6}|\d{7,12}")
-_WORDS = Vocabulary(
+PHONE_WORDS = Vocabulary(
     "tel", "tél", "telephone", "téléphone", "telefon", "telefono", "teléfono", "telefone",
     "telefoon", "telefoonnummer", "telefonnummer", "phone", "phones", "ph", "mobile", "mobil",
     "mobiel", "móvil", "movil", "cell", "cellphone", "celular", "cellulare", "portable", "handy",
@@ -225,14 +225,14 @@ def _is_free(run: str, end: int, following: str) -> bool:
 
 
 def _is_called(window: Window) -> bool:
-    return window.announces(_WORDS)
+    return window.announces(PHONE_WORDS)
 
 
 def _is_labelled(window: Window) -> bool:
     """Whether the word stands right before the number, as in ``phone_number = "5551234567"``."""
     label = window.before[-_LABEL:]
     named = _LABELLED.search(label)
-    return window.names(named.group(1) if named else label, _WORDS)
+    return window.names(named.group(1) if named else label, PHONE_WORDS)
 
 
 def _is_day(digits: str) -> bool:

@@ -121,6 +121,11 @@ class Vocabulary:
     def __or__(self, other: "Vocabulary") -> "Vocabulary":
         return Vocabulary(*self._whole, *self._inner, *other._whole, *other._inner)
 
+    @property
+    def ascii_words(self) -> frozenset[str]:
+        """Single words, those of pairs too, that are written in ASCII."""
+        return frozenset(w for pair in self._whole for w in pair.split() if w.isascii())
+
     def is_in(self, spoken: frozenset[str], text: str) -> bool:
         if not self._whole.isdisjoint(spoken):
             return True

@@ -326,13 +326,14 @@ ADVERSARIAL = [
 def test_adversarial_text_leaves_a_bounded_number_of_candidates(unit: str) -> None:
     """Detectors see a window of bounded size for each, so their number is their work."""
     size = 300_000
+    names = personal_kernels.name_table(["tel"])
     data = np.frombuffer((unit * (size // len(unit.encode()))).encode(), np.uint8)
     offsets = np.array([0, len(data)], np.int64)
-    assert len(personal_kernels.candidates(data, offsets)) <= len(data) / 8
+    assert len(personal_kernels.candidates(data, offsets, names)) <= len(data) / 8
     # Twice the text has twice the candidates, whatever they are.
     twice = np.concatenate([data, data])
-    more = personal_kernels.candidates(twice, np.array([0, len(twice)], np.int64))
-    assert len(more) <= 2 * len(personal_kernels.candidates(data, offsets)) + 2
+    more = personal_kernels.candidates(twice, np.array([0, len(twice)], np.int64), names)
+    assert len(more) <= 2 * len(personal_kernels.candidates(data, offsets, names)) + 2
 
 
 @pytest.mark.slow
