@@ -136,8 +136,10 @@ def anchors(names, width, gram):
         np.empty(size, np.int64),
         np.empty(size, np.int64),
     )
-    room = width - gram + 2  # a queue of candidates, least hash first
-    values, places = np.empty(room, np.uint64), np.empty(room, np.int64)
+    room = 2  # of a ring that holds a queue of candidates, least hash first
+    while room < width - gram + 2:
+        room *= 2
+    values, places, ring = np.empty(room, np.uint64), np.empty(room, np.int64), room - 1
     head = tail = length = n = 0
     power = np.uint64(1)
     for _ in range(gram):
@@ -154,17 +156,17 @@ def anchors(names, width, gram):
         if length < gram:
             continue
         value = mix(rolling)
-        while tail > head and values[(tail - 1) % room] >= value:
+        while tail > head and values[(tail - 1) & ring] >= value:
             tail -= 1
-        values[tail % room], places[tail % room] = value, i - gram + 1
+        values[tail & ring], places[tail & ring] = value, i - gram + 1
         tail += 1
         if length < width:
             continue
         window = i - width + 1
-        while places[head % room] < window:
+        while places[head & ring] < window:
             head += 1
-        if places[head % room] != shown:
-            shown = places[head % room]
+        if places[head & ring] != shown:
+            shown = places[head & ring]
             if n == hashes.size:
                 more = np.empty(2 * n, np.uint64)
                 more[:n] = hashes
@@ -172,7 +174,7 @@ def anchors(names, width, gram):
                 further, last = np.empty(2 * n, np.int64), np.empty(2 * n, np.int64)
                 further[:n], last[:n] = windows, untils
                 windows, untils = further, last
-            hashes[n], windows[n] = values[head % room], window
+            hashes[n], windows[n] = values[head & ring], window
             n += 1
         untils[n - 1] = window + 1
     return hashes[:n], windows[:n], untils[:n]
