@@ -178,6 +178,19 @@ CASES: list[tuple[str, str, str, str, str]] = [  # set, rule, inside, outside, l
             ("long_data", "a" * 5000, "a" * 5001, "yaml"),
         )
     ),
+    *(
+        (name, "short_visible_text", *(f"<p>{'a' * n}</p>" for n in sizes), "html")
+        for name, sizes in (
+            *(("the-stack", (101, 100)), ("deepseek-coder", (101, 100))),
+            ("starcoder2", (100, 99)),
+        )
+    ),
+    *(
+        (name, "little_visible_text", *(f"<p>{'a' * 20}</p>".ljust(n) for n in (100, 101)), "html")
+        for name in ("the-stack", "deepseek-coder", "starcoder2")
+    ),
+    ("santacoder", "few_comments", *("#a" + "\n" + "x" * n for n in (197, 198)), "python"),
+    ("santacoder", "many_comments", *("#" + "a" * n + "\n" + "x" * 9 for n in (39, 40)), "python"),
 ]
 
 
@@ -198,6 +211,5 @@ def test_a_text_on_the_bound_passes_and_one_beyond_it_fails(
 
 def test_every_rule_on_a_number_has_a_text_on_its_bound() -> None:
     elsewhere = {"unsure_language", "low_dclm_score", "not_english"}  # no text makes these
-    elsewhere |= {"little_visible_text", "short_visible_text", "few_comments", "many_comments"}
     shown = {case[1] for case in CASES}
     assert {rule.name for name in RULE_SETS for rule in rules_of(name)} == shown | elsewhere
