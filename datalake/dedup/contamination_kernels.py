@@ -20,6 +20,7 @@ from numba import njit
 # ``_POINT`` bits are the code point that it is folded to.
 SEPARATOR, IGNORED, INSIDE, ALONE, MARK = range(5)  # a mark goes on with a word, and begins none
 KIND_SHIFT = 24
+_SHIFT = np.uint32(KIND_SHIFT)
 _POINT = np.uint32((1 << KIND_SHIFT) - 1)
 
 WHERE_IT_STANDS, WHOLE_ITEM, SKIP_GRAM = range(3)  # how a matched n-gram is followed
@@ -42,13 +43,11 @@ def _mix(h):
     return h ^ (h >> _31)
 
 
-@njit(cache=True, nogil=True, inline="always")
-def _code(data, i, end, codes):
+@njit(cache=True, nogil=True)
+def _wide_code(data, i, end, codes):
     """Code of the character at byte ``i``, and its bytes; a broken sequence reads as its bytes."""
     lead = data[i]
-    point, size = np.uint32(lead), 1
-    if lead < 0x80:
-        return codes[point], size
+    point, size = np.uint32(lead), np.int64(1)
     if i + 1 >= end or data[i + 1] & 0xC0 != 0x80:
         return codes[point], size
     if lead >= 0xF0 and i + 3 < end:
@@ -73,9 +72,14 @@ def next_token(data, i, end, codes, seed):
     """Hash, first byte and byte behind the next token, and where to go on; the first is -1
     where there is no further token."""
     h, start, stop = _SEED ^ seed, np.int64(-1), np.int64(i)
+    i = np.int64(i)
     while i < end:
-        code, size = _code(data, i, end, codes)
-        kind = code >> KIND_SHIFT
+        lead = data[i]
+        if lead < 0x80:  # said here again: the loop over ASCII is where the time goes
+            code, size = codes[lead], np.int64(1)
+        else:
+            code, size = _wide_code(data, i, end, codes)
+        kind = code >> _SHIFT
         if kind == INSIDE or (kind == MARK and start >= 0):
             h = (h ^ np.uint64(code & _POINT)) * _PRIME
             if start < 0:
@@ -157,12 +161,12 @@ def same_token(a, i, a_end, b, j, b_end, codes):
     while True:
         left, right = np.uint32(0), np.uint32(0)
         while i < a_end and left == 0:
-            code, size = _code(a, i, a_end, codes)
+            code, size = _wide_code(a, i, a_end, codes)
             i += size
             if code >> KIND_SHIFT != IGNORED:
                 left = code
         while j < b_end and right == 0:
-            code, size = _code(b, j, b_end, codes)
+            code, size = _wide_code(b, j, b_end, codes)
             j += size
             if code >> KIND_SHIFT != IGNORED:
                 right = code
@@ -251,6 +255,7 @@ def find(data, offsets, codes, index, hits):
     capacity are counted and not written. A hit that is followed names the item's token that it
     begins at; another stands for all places of its n-gram, and its token is -1.
     """
+    bits = index.bits
     num_hits = 0
     capacity = hits.shape[0]
     longest = 1
@@ -280,7 +285,7 @@ def find(data, offsets, codes, index, hits):
                 for p in range(min(limit, count - length + 1)):
                     h = _gram_hash(prefix[p + length], prefix[p], power, length)
                     bit = h & mask
-                    if not index.bits[first + (bit >> np.uint64(3))] >> (bit & np.uint64(7)) & 1:
+                    if not bits[first + (bit >> np.uint64(3))] >> (bit & np.uint64(7)) & 1:
                         continue
                     g = _find_gram(index, h, length)
                     if g < 0:
