@@ -313,6 +313,20 @@ def _counts(match: Match, window: Window, config: PersonalDataConfig) -> bool:
 
 
 def _without_overlaps(matches: list[Found]) -> list[Found]:
+    """The finds that count, in the order of the text; only neighbours are compared."""
+    taken: list[Found] = []
+    group: list[Found] = []
+    reach = 0
+    for match in sorted(matches):
+        if group and match.start >= reach:
+            taken += _longest(group)
+            group = []
+        group.append(match)
+        reach = max(reach, match.end)
+    return taken + _longest(group)
+
+
+def _longest(matches: list[Found]) -> list[Found]:
     if len(matches) == 1:
         return matches
     taken: list[Found] = []
