@@ -22,7 +22,8 @@ from datalake.config import Config, Refusal
 from datalake.tables import Lake, Part
 from datalake.workspace import Workspace
 
-_CHOSEN_BY = ("source", "kind", "language", "uri", "title")
+_FEW_VALUES = ("source", "kind", "language")
+_CHOSEN_BY = (*_FEW_VALUES, "uri", "title")
 _BATCH_ROWS = 256
 _SPACES = bytes(point for point in range(128) if chr(point).isspace())
 _LINE_BYTES = 64 << 20  # a line of JSON is at most so long
@@ -51,7 +52,7 @@ class Selection(Config):
     def fits(self, documents: pa.RecordBatch) -> np.ndarray:
         """Which rows it means: ``bool [rows]``."""
         fits = np.ones(len(documents), bool)
-        for name in ("source", "kind", "language"):
+        for name in _FEW_VALUES:
             if (value := getattr(self, name)) is not None:
                 fits &= _true(pc.equal(documents[name], value))
         for name in ("uri", "title"):
@@ -168,8 +169,15 @@ class Examples:
     def _of_file(self, piece: Piece, with_text: bool) -> Iterator[tuple[np.ndarray, Any, Any]]:
         assert self.labelled is not None
         for batch in table_batches(piece.path, (self.labelled.text, self.labelled.label)):
-            text = batch[self.labelled.text].cast(pa.large_string()).fill_null("")
-            score = batch[self.labelled.label].cast(pa.float64()).to_numpy(zero_copy_only=False)
+            try:
+                text = batch[self.labelled.text].cast(pa.large_string()).fill_null("")
+                grade = batch[self.labelled.label].cast(pa.float64())
+            except pa.ArrowException as error:
+                rule = "files with text and numbers in the columns named"
+                raise Refusal(
+                    f"labelled.files must be {rule}, got {piece.path}: {error}"
+                ) from error
+            score = grade.to_numpy(zero_copy_only=False)
             label = np.where(score >= self.labelled.at_least, 1, 0).astype(np.int8)
             label[np.isnan(score) | (pc.binary_length(text).to_numpy() == 0)] = -1
             names = pa.array([xxhash.xxh3_128_hexdigest(t.as_buffer()) for t in text])
@@ -291,19 +299,33 @@ _TEXTS = pa.schema(
 )
 
 
-def require_known(workspace: Workspace, version: int, place: str, choices: Sequence[Any]) -> None:
+def require_known(
+    workspace: Workspace, version: int, place: str, choices: Sequence[Selection]
+) -> None:
     """Raise Refusal for a choice that names a source, kind or language that no document has."""
-    columns = ["source", "kind", "language"]
-    known: dict[str, set[str]] = {name: set() for name in columns}
-    for batch in workspace.lake.batches("documents", version, columns):
-        for name in columns:
-            known[name] |= set(pc.unique(batch[name]).to_pylist())
-    for choice in choices:
-        for name in columns:
-            value = getattr(choice, name)
-            if value is not None and value not in known[name]:
-                said = ", ".join(sorted(filter(None, known[name]))[:20])
-                raise Refusal(f"{place}.{name} must be one of {said}, got {value}")
+    from datalake import spark
+
+    named = [(n, getattr(c, n)) for c in choices for n in _FEW_VALUES if getattr(c, n) is not None]
+    if not named:
+        return
+    found = spark.each_part(workspace, "documents", version, _Values(workspace.lake))
+    known = [set().union(*(values[k] for values in found)) for k in range(len(_FEW_VALUES))]
+    for name, value in named:
+        there = known[_FEW_VALUES.index(name)]
+        if value not in there:
+            said = ", ".join(sorted(there)[:20])
+            raise Refusal(f"{place}.{name} must be one of {said}, got {value}")
+
+
+@dataclass(frozen=True)
+class _Values:
+    """Task: the different values of a part's columns that have few."""
+
+    lake: Lake
+
+    def __call__(self, part: Part) -> list[set[str]]:
+        rows = pa.Table.from_batches(self.lake.open_part("documents", part, _FEW_VALUES))
+        return [set(pc.unique(rows[name]).to_pylist()) for name in _FEW_VALUES]
 
 
 def table_batches(path: str, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
@@ -328,7 +350,7 @@ def table_batches(path: str, columns: Sequence[str]) -> Iterator[pa.RecordBatch]
                     )
             return
         yield from batches
-    except pa.ArrowInvalid as error:
+    except pa.ArrowException as error:
         raise Refusal(f"labelled.files must be readable, got {path}: {error}") from error
 
 

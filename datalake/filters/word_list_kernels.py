@@ -1,7 +1,7 @@
 """Where a text says a listed word or phrase: n-grams of tokens, looked up by their hash.
 
-At every token, the phrases that could end there are those whose last token it is; a small filter
-of last tokens rules out nearly all others, so a text is read about as fast as it is split.
+At every token, phrases may end. Two small filters, of phrases of one token and of the last two
+tokens of longer ones, rule out nearly all places, so a text is read about as fast as it is split.
 """
 
 # mypy: disallow_untyped_defs=False, check_untyped_defs=False
@@ -19,7 +19,7 @@ from datalake.filters.token_kernels import (
     next_token,
 )
 
-FILTER_BITS = np.uint64((1 << 14) - 1)
+FILTER_BITS = np.uint64((1 << 15) - 1)
 
 
 @njit(cache=True, nogil=True)
@@ -46,7 +46,7 @@ def _next(data, i, end, kinds, lower, by_character):
 
 @njit(cache=True, nogil=True)
 def phrase(data, kinds, lower, by_character):
-    """Key of a phrase, its last token, and its number of tokens."""
+    """Key of a phrase, its place in the filter, and its number of tokens."""
     recent = np.zeros(data.size + 1, np.uint64)
     i = length = 0
     while True:
@@ -58,32 +58,51 @@ def phrase(data, kinds, lower, by_character):
     key = np.uint64(0)
     for k in range(length - 1, -1, -1):
         key = key * GRAM + recent[k]
-    return mix(key), recent[max(0, length - 1)], length
+    last = recent[max(0, length - 1)]
+    if length > 1:
+        last = _pair(last, recent[length - 2])
+    return mix(key), last & FILTER_BITS, length
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _pair(last, previous):
+    return (last ^ previous * GRAM) >> np.uint64(20)
 
 
 @njit(cache=True, nogil=True)
-def count(data, offsets, keys, is_last, max_length, kinds, lower, by_character):
+def count(data, offsets, keys, ends, lengths, kinds, lower, by_character):
     """Ends of listed phrases, and words (or characters) in all: ``int64 [rows, 2]``.
 
-    ``keys`` is sorted; phrases that end at one token count once.
+    ``keys`` is sorted; ``ends [2, bits]`` are the filters of short and long phrases, ``lengths
+    [longest + 1]`` says which numbers of tokens there are. Phrases that end at one token count
+    once.
     """
+    max_length = lengths.size - 1
     found = np.zeros((offsets.size - 1, 2), np.int64)
-    recent = np.zeros(max_length, np.uint64)
+    recent = np.zeros(max_length, np.uint64)  # a ring
     for row in range(offsets.size - 1):
         i, end = offsets[row], offsets[row + 1]
-        seen = 0
+        seen = place = 0
+        previous = np.uint64(0)
         while True:
             what, token, _, i = _next(data, i, end, kinds, lower, by_character)
             if what == NO_TOKEN:
                 break
-            recent[seen % max_length] = token
+            place = place + 1 if place + 1 < max_length else 0
+            recent[place] = token
             seen += 1
             found[row, 1] += what == WORD_TOKEN
-            if not is_last[token & FILTER_BITS]:
+            may_end = ends[0, token & FILTER_BITS] or (
+                seen > 1 and ends[1, _pair(token, previous) & FILTER_BITS]
+            )
+            previous = token
+            if not may_end:
                 continue
             key = np.uint64(0)
             for n in range(min(max_length, seen)):
-                key = key * GRAM + recent[(seen - 1 - n) % max_length]
+                key = key * GRAM + recent[place - n]  # before the first comes the last
+                if not lengths[n + 1]:
+                    continue
                 wanted = mix(key)
                 at = np.searchsorted(keys, wanted)
                 if at < keys.size and keys[at] == wanted:

@@ -157,17 +157,18 @@ def _read(path: str, place: str) -> tuple[str, ...]:
 
 
 @lru_cache(64)
-def _lookup(words: tuple[str, ...], by_character: bool) -> tuple[np.ndarray, np.ndarray, int]:
-    """Sorted keys of the phrases, filter of their last tokens, and tokens of the longest."""
+def _lookup(
+    words: tuple[str, ...], by_character: bool
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Sorted keys of the phrases, filters of their ends, and their numbers of tokens."""
     from datalake.filters.token_kernels import tables
     from datalake.filters.word_list_kernels import FILTER_BITS, phrase
 
-    is_last = np.zeros(int(FILTER_BITS) + 1, np.bool_)
-    keys, longest = [], 1
-    for word in words:
-        data = np.frombuffer(word.encode(), np.uint8)
-        key, last, length = phrase(data, *tables(), by_character)
-        is_last[int(last) & int(FILTER_BITS)] = True
-        keys.append(key)
-        longest = max(longest, length)
-    return np.unique(np.array(keys, np.uint64)), is_last, longest
+    phrases = [
+        phrase(np.frombuffer(word.encode(), np.uint8), *tables(), by_character) for word in words
+    ]
+    ends = np.zeros((2, int(FILTER_BITS) + 1), np.bool_)
+    lengths = np.zeros(max(length for _, _, length in phrases) + 1, np.bool_)
+    for _, end, length in phrases:
+        ends[int(length > 1), int(end)] = lengths[length] = True
+    return np.unique(np.array([key for key, _, _ in phrases], np.uint64)), ends, lengths

@@ -8,12 +8,17 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from pydantic import ValidationError
 
 from datalake.config import Refusal
 from datalake.filters import fasttext_model, scorers
+from datalake.filters.classifiers import Classifier
+from datalake.filters.examples import Selection
+from datalake.filters.perplexity import PerplexityConfig, fit
 from datalake.filters.scorers import ScorersConfig
+from datalake.filters.word_lists import WordList
 from datalake.workspace import Made, Workspace
 from tests.datalake.document_rows import documents
 
@@ -146,6 +151,51 @@ def test_a_binary_that_changed_after_training_is_refused(
     fasttext_model._open.cache_clear()
     with pytest.raises(Refusal, match=r"must be the fastText binary that the scorers were made"):
         scorer.score(documents("text"))
+
+
+def test_bytes_that_are_no_text_crash_no_kernel() -> None:
+    draw = np.random.default_rng(0)
+    rows = [draw.integers(0, 256, size, np.uint8).tobytes() for size in range(300)]
+    rows += [b"\xf0\x9f", b"a\xff\xffb", b"\xe0" * 100, b"\x80" * 100, b"\xed\xa0\x80"]
+    text = pa.array(rows, pa.large_binary())
+    batch = pa.RecordBatch.from_pydict(
+        {"text": text, "language": pa.array(["en", "ja"] * 152 + ["en"])}
+    )
+    model = fit(
+        "m",
+        text,
+        PerplexityConfig(kind="perplexity", documents=(Selection(source="web"),), max_bytes=64),
+    )
+    weights = np.ones(1 << 10, np.float32)
+    for scorer in (
+        model,
+        Classifier("c", weights, 0.0, 3, 64, 0.5, "probability"),
+        WordList("w", {"en": ("\ufffd", "a b"), "ja": ("\ufffd", "a b")}, ("ja",)),
+    ):
+        found = scorer.score(batch)
+        assert len(found) == len(rows) and np.isnan(found[0])
+        for k in (1, 17, 299, 300, 304):  # alone as in company: nothing is read beside a text
+            assert scorer.score(batch.slice(k, 1)) == pytest.approx([found[k]], nan_ok=True)
+
+
+@pytest.mark.slow
+def test_documents_of_200_megabytes_are_scored() -> None:
+    words = WordList("w", {"*": ("bad word",)}, ())
+    weights = np.ones(1 << 10, np.float32)
+    classifier = Classifier("c", weights, 0.0, 2, 1 << 40, 0.5, "probability")
+    model = fit(
+        "m",
+        pa.array(["a bad word here"] * 4, pa.large_string()),
+        PerplexityConfig(
+            kind="perplexity", documents=(Selection(source="web"),), max_bytes=1 << 40
+        ),
+    )
+    size = 200 << 20
+    for text in ("x" * size, "\0" * size, "日" * (size // 3), "a bad word\n" * (size // 11)):
+        (row,) = (documents(text),)
+        for scorer in (words, classifier, model):
+            assert not (scorer.score(row) < 0).any()
+    assert words.score(row) == [1 / 3]
 
 
 @pytest.mark.parametrize(
