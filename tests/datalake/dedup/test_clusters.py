@@ -16,19 +16,18 @@ from datalake.workspace import Made, Workspace
 def store(workspace: Workspace, **columns: list) -> dict[str, int]:
     """Versions of ``signals`` and ``kept``: all documents are kept, other signals are zero."""
     size = len(columns["doc_id"])
-    schema = TABLES["signals"].arrow
     zero = {"string": "", "int64": 0, "double": 0.0, "bool": False, "binary": None}
-    given = {"source": ["web"] * size, "num_bytes": [100] * size} | columns
-    arrays = [
-        pa.array(given[f.name], f.type)
-        if f.name in given
-        else pa.array([zero.get(str(f.type), [])] * size, f.type)
-        for f in schema
-    ]
-    signals = pa.Table.from_arrays(arrays, schema=schema)
-    kept = signals.select(["doc_id", "source", "licence", "num_bytes"])
-    kept = kept.append_column("keep", pa.array([True] * size))
-    kept = kept.append_column("reason", pa.nulls(size, pa.string()))
+
+    def table(name: str, given: dict[str, list]) -> pa.Table:
+        schema = TABLES[name].arrow
+        arrays = [
+            pa.array(given.get(f.name, [zero.get(str(f.type), [])] * size), f.type) for f in schema
+        ]
+        return pa.Table.from_arrays(arrays, schema=schema)
+
+    columns = {"source": ["web"] * size, "num_bytes": [100] * size} | columns
+    signals = table("signals", columns)
+    kept = table("kept", columns | {"keep": [True] * size, "reason": [None] * size})
     lake = workspace.lake
     return {
         "signals": lake.overwrite("signals", signals).version,

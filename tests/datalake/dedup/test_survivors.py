@@ -12,6 +12,7 @@ from datalake.workspace import Workspace
 DEFAULTS: dict[str, Any] = {
     "source": "web",
     "num_bytes": 10,
+    "num_tokens": 2,
     "licence": None,
     "licence_class": "unknown",
     "snapshot": "2026-01-01",
@@ -21,7 +22,8 @@ DEFAULTS: dict[str, Any] = {
     "cluster": None,
 }
 SCHEMA = pa.schema(
-    [("doc_id", pa.string()), ("source", pa.string()), ("num_bytes", pa.int64())]
+    [("doc_id", pa.string()), ("source", pa.string())]
+    + [("num_bytes", pa.int64()), ("num_tokens", pa.int64())]
     + [(n, pa.string()) for n in ("licence", "licence_class", "snapshot", "text_digest", "url_key")]
     + [("quality", pa.float64()), ("cluster", pa.string())]
 )
