@@ -10,7 +10,9 @@ from html import escape
 from pathlib import Path
 
 from datalake import charts
+from datalake.dedup.clusters import size_chart
 from datalake.filters.rules import REASONS
+from datalake.findings import NUM_BINS
 from datalake.funnel import STAGES, Count, Funnel
 
 _STYLE = """
@@ -29,6 +31,14 @@ td.number, th.number { text-align: right; white-space: nowrap; font-variant-nume
 caption { text-align: left; padding-bottom: .3rem; } svg { max-width: 100%; height: auto; }
 td.share { width: 30%; } td.share span { display: block; height: .7rem; border-radius: .2rem; }
 code { background: var(--soft); padding: .1rem .3rem; border-radius: .2rem; }
+details { margin: .4rem 0; } summary { cursor: pointer; }
+blockquote { margin: .5rem 0; padding: .5rem .9rem; border-left: 3px solid var(--line);
+  background: var(--soft); border-radius: .2rem; font-size: .85rem; white-space: pre-wrap;
+  overflow-wrap: anywhere; }
+blockquote b { display: block; margin-bottom: .3rem; } del { background: #d55e0033; }
+ins { background: #0072b233; text-decoration: none; }
+.multiples { display: grid; gap: 1rem;
+  grid-template-columns: repeat(auto-fit, minmax(20rem, 1fr)); }
 a { color: inherit; overflow-wrap: anywhere; }
 """
 
@@ -58,14 +68,20 @@ def page(funnel: Funnel, title: str) -> str:
 {_dropped(funnel)}
 <h2>Duplicates</h2>
 {_duplicates(funnel)}
+<h2>What was cut from texts</h2>
+{_cuts(funnel)}
+<h2>Benchmarks in the data</h2>
+{_contamination(funnel)}
 <h2>Licences</h2>
 {_composition(funnel, funnel.licences, "licence")}
 <h2>Languages</h2>
 {_composition(funnel, funnel.languages, "language")}
 <h2>Lengths</h2>
 {length_chart(funnel)}
+{_scores(funnel)}
 <h2>How it is sampled</h2>
 {_sampling(funnel)}
+{_samples(funnel)}
 """
     return (
         f'<!doctype html>\n<html lang="en"><meta charset="utf-8"><title>{escape(title)}</title>\n'
@@ -76,6 +92,18 @@ def page(funnel: Funnel, title: str) -> str:
     )
 
 
+def plots(funnel: Funnel) -> dict[str, str]:
+    """The charts of the card by title, as SVG."""
+    drawn = {
+        "Documents that came through": funnel_chart(funnel),
+        "Documents that each rule dropped": reasons_chart(funnel),
+        "Bytes that each reason cut": cuts_chart(funnel),
+        "Lengths": length_chart(funnel),
+        "Clusters of duplicates by size": size_chart(funnel.clusters),
+    }
+    return drawn | {f"Score: {name}": score_chart(funnel, name) for name in sorted(funnel.scores)}
+
+
 def funnel_chart(funnel: Funnel) -> str:
     """Documents that each stage let through, stacked by source, as SVG."""
     rows = []
@@ -83,7 +111,14 @@ def funnel_chart(funnel: Funnel) -> str:
         counts = funnel.stages[stage]
         parts = {s: float(counts[s].documents) for s in funnel.sources if s in counts}
         total = funnel.total(stage)
-        rows.append((label, parts, f"{total.documents:,} · {size(total.num_bytes)}"))
+        said = f"{total.documents:,} · {size(total.num_bytes)}"
+        rows.append(
+            (
+                label,
+                parts,
+                said + (f" · {_short(total.num_tokens)} tokens" * bool(total.num_tokens)),
+            )
+        )
     return charts.bars(rows, _colours(funnel), "Documents that came through each stage")
 
 
@@ -108,6 +143,31 @@ def length_chart(funnel: Funnel) -> str:
     return charts.columns(rows, _colours(funnel), "Documents by length, from so many bytes on")
 
 
+def score_chart(funnel: Funnel, name: str) -> str:
+    """Documents by one score, stacked by source, as SVG."""
+    histogram = funnel.scores[name]
+    step = (histogram.high - histogram.low) / NUM_BINS
+    rows = [
+        (
+            f"{histogram.low + k * step:.3g}",
+            {source: float(counts[k]) for source, counts in histogram.counts.items()},
+        )
+        for k in range(NUM_BINS)
+    ]
+    return charts.columns(rows, _colours(funnel), f"Documents by the score {name}")
+
+
+def cuts_chart(funnel: Funnel, most: int = 12) -> str:
+    """The reasons that cut most bytes, stacked by source, as SVG."""
+    sums: dict[str, dict[str, float]] = {}
+    for source, reasons in funnel.cuts.items():
+        for reason, places in reasons.items():
+            sums.setdefault(reason, {})[source] = float(places.num_bytes)
+    first = sorted(sums.items(), key=lambda item: (-sum(item[1].values()), item[0]))[:most]
+    rows = [(reason, parts, size(sum(parts.values()))) for reason, parts in first]
+    return charts.bars(rows, _colours(funnel), "Bytes that each reason cut")
+
+
 def size(num_bytes: float) -> str:
     """A number of bytes as people say it: ``12.3 MB``, in powers of 1000."""
     rounded = float(f"{num_bytes:.3g}")  # first, or 999,600 would be 1000 kB
@@ -115,6 +175,12 @@ def size(num_bytes: float) -> str:
     value = rounded / 1000**power
     digits = 0 if power == 0 or value >= 100 else 1 if value >= 10 else 2
     return f"{value:.{digits}f} {('B', 'kB', 'MB', 'GB', 'TB', 'PB')[power]}"
+
+
+def _short(number: float) -> str:
+    """A number as people say it: ``12.3 M``."""
+    said = size(number).replace("B", "").replace("k", "k").strip()
+    return said.replace("G", "bn") if said.endswith("G") else said
 
 
 def _power_of_two(k: int) -> str:
@@ -126,6 +192,7 @@ def _figures(funnel: Funnel) -> str:
     copies = sum((c for by in funnel.copies.values() for c in by.values()), Count())
     figures = (
         (size(funnel.total("corpus").num_bytes), "of text to train on"),
+        (_short(funnel.total("corpus").num_tokens), "tokens at least"),
         (f"{dropped.documents:,}", "documents dropped by rules"),
         (f"{copies.documents:,}", "copies removed"),
         (size(sum(funnel.epoch_bytes.values())), "seen in one epoch"),
@@ -145,7 +212,7 @@ def _dropped(funnel: Funnel) -> str:
         documents = funnel.stages["documents"][source].documents
         said += _table(
             f"{source}: of {documents:,} documents",
-            ("rule", "documents", "bytes", ""),
+            ("rule", "documents", "bytes", "tokens", ""),
             [
                 (name, count, count.documents / documents, funnel.sources.index(source))
                 for name, count in sorted(reasons.items(), key=lambda r: -r[1].documents)
@@ -163,7 +230,11 @@ def _duplicates(funnel: Funnel) -> str:
     )
     for source, kinds in funnel.copies.items():
         rows = [(k, c, c.documents / kept, funnel.sources.index(source)) for k, c in kinds.items()]
-        said += _table(f"{source}: copies removed", ("kind", "documents", "bytes", ""), rows)
+        said += _table(
+            f"{source}: copies removed", ("kind", "documents", "bytes", "tokens", ""), rows
+        )
+    if funnel.clusters:
+        said += "<h3>How many documents say the same</h3>" + size_chart(funnel.clusters)
     if funnel.largest_clusters:
         items = "".join(
             f"<li>{copies:,} × {escape(title)}"
@@ -171,6 +242,85 @@ def _duplicates(funnel: Funnel) -> str:
             for copies, title, uri in funnel.largest_clusters
         )
         said += f"<p>The largest clusters:</p><ol>{items}</ol>"
+    return said
+
+
+def _cuts(funnel: Funnel) -> str:
+    if not funnel.cuts:
+        return "<p>Nothing: every text in the corpus is whole.</p>"
+    said = (
+        "<p>Lines that a rule refuses, what stands elsewhere, personal data and items of "
+        "benchmarks. Each place is a row of the table <code>cuts</code>; what is masked has a "
+        "placeholder instead.</p>"
+    )
+    said += cuts_chart(funnel)
+    for source, reasons in funnel.cuts.items():
+        rows = "".join(
+            f'<tr><td>{escape(reason)}</td><td class="number">{places.number:,}</td>'
+            f'<td class="number">{size(places.num_bytes)}</td></tr>'
+            for reason, places in reasons.items()
+        )
+        said += (
+            f"<table><caption>{escape(source)}</caption><tr><th>reason</th>"
+            f'<th class="number">places</th><th class="number">bytes</th></tr>{rows}</table>'
+        )
+    return said
+
+
+def _contamination(funnel: Funnel) -> str:
+    if not funnel.contamination:
+        return "<p>No item of an evaluation was found in a document.</p>"
+    rows = "".join(
+        f'<tr><td>{escape(name)}</td><td class="number">{found.items:,}</td>'
+        f'<td class="number">{found.documents:,}</td>'
+        f'<td class="number">{found.acted_on:,}</td></tr>'
+        for name, found in funnel.contamination.items()
+    )
+    return (
+        '<table><tr><th>benchmark</th><th class="number">items found</th>'
+        '<th class="number">documents</th><th class="number">places removed</th></tr>'
+        f"{rows}</table>"
+    )
+
+
+def _scores(funnel: Funnel) -> str:
+    if not funnel.scores:
+        return ""
+    drawn = "".join(
+        f"<figure><figcaption>{escape(name)}</figcaption>{score_chart(funnel, name)}</figure>"
+        for name in sorted(funnel.scores)
+    )
+    return f'<h2>Scores</h2><div class="multiples">{drawn}</div>'
+
+
+def _samples(funnel: Funnel) -> str:
+    if not funnel.samples and not funnel.cut_samples:
+        return ""
+    said = (
+        "<h2>Look for yourself</h2><p>Drawn at random, the same in every run. Personal data is "
+        "masked here, whatever the recipe does with it.</p>"
+    )
+    for source in funnel.sources:
+        said += f"<h3>{escape(source)}</h3>"
+        reasons: dict[str | None, str] = {}
+        for one in (s for s in funnel.samples if s.source == source):
+            shown = (
+                f"<blockquote><b>{escape(one.title or one.uri)}</b>{escape(one.text)}</blockquote>"
+            )
+            reasons[one.reason] = reasons.get(one.reason, "") + shown
+        for reason, quotes in sorted(reasons.items(), key=lambda item: item[0] or ""):
+            name = "in the corpus" if reason is None else f"dropped: {escape(reason)}"
+            said += f"<details><summary>{name}</summary>{quotes}</details>"
+        places: dict[str, str] = {}
+        for cut in (c for c in funnel.cut_samples if c.source == source):
+            instead = f"<ins>{escape(cut.replacement)}</ins>" if cut.replacement else ""
+            removed = f"<del>{escape(cut.cut)}</del>" if cut.cut else ""
+            places[cut.reason] = places.get(cut.reason, "") + (
+                f"<blockquote><b>{escape(cut.title)}</b>{escape(cut.before)}{removed}{instead}"
+                f"{escape(cut.after)}</blockquote>"
+            )
+        for reason, quotes in sorted(places.items()):
+            said += f"<details><summary>cut: {escape(reason)}</summary>{quotes}</details>"
     return said
 
 
@@ -186,7 +336,7 @@ def _composition(
         if rest := [c for _, c in first[most:]]:
             others = sum(rest, Count())
             rows.append((f"{len(rest)} others", others, others.num_bytes / whole, index))
-        said += _table(f"{source}, by bytes", (name, "documents", "bytes", ""), rows)
+        said += _table(f"{source}, by bytes", (name, "documents", "bytes", "tokens", ""), rows)
     return said
 
 
@@ -210,13 +360,14 @@ def _sampling(funnel: Funnel) -> str:
 def _table(
     caption: str, heads: tuple[str, ...], rows: Iterable[tuple[str, Count, float, int]]
 ) -> str:
-    """Name, documents, bytes, and a bar for a share of 0..1 in the colour of the source."""
+    """Name, documents, bytes, tokens, and a bar for a share of 0..1 in the colour of the source."""
     first, *others = (escape(head) for head in heads)
     head = f"<th>{first}</th>" + "".join(f'<th class="number">{h}</th>' for h in others)
     body = "".join(
         f"<tr><td>{escape(name)}{_meaning(name)}</td>"
         f'<td class="number">{count.documents:,}</td>'
-        f'<td class="number">{size(count.num_bytes)}</td><td class="share">'
+        f'<td class="number">{size(count.num_bytes)}</td>'
+        f'<td class="number">{_short(count.num_tokens)}</td><td class="share">'
         f'<span title="{_percent(share, 1)}" style="width:{100 * share:.1f}%;min-width:1px;'
         f'background:{charts.COLOURS[colour % len(charts.COLOURS)]}"></span></td></tr>'
         for name, count, share, colour in rows

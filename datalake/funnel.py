@@ -6,14 +6,24 @@ of documents that have copies. ``card.py`` draws it.
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from datalake import snapshots
+from datalake import samples, snapshots
+from datalake.dedup.clusters import cluster_sizes
+from datalake.findings import (
+    Found,
+    Histogram,
+    Places,
+    count_contamination,
+    count_cuts,
+    score_histograms,
+)
+from datalake.samples import CutSample, Sample
 from datalake.workspace import Inputs, Workspace
 
 STAGES = {  # in order: what a document has come through, in the words of a reader
@@ -28,13 +38,18 @@ NUM_LARGEST = 5  # clusters shown
 
 @dataclass(frozen=True, slots=True)
 class Count:
-    """Documents and bytes; counts of disjoint sets combine with ``+``."""
+    """Documents, bytes and tokens; counts of disjoint sets combine with ``+``."""
 
     documents: int = 0
     num_bytes: int = 0
+    num_tokens: int = 0  # runs of letters and of signs: a lower bound for any tokenizer
 
     def __add__(self, other: "Count") -> "Count":
-        return Count(self.documents + other.documents, self.num_bytes + other.num_bytes)
+        return Count(
+            self.documents + other.documents,
+            self.num_bytes + other.num_bytes,
+            self.num_tokens + other.num_tokens,
+        )
 
 
 ByKey = dict[str, dict[str, Count]]  # source -> name -> count
@@ -52,6 +67,12 @@ class Funnel:
     lengths: Mapping[str, Mapping[int, int]]  # source -> k -> documents of 2^k bytes and more
     weights: Mapping[str, float]  # source -> times seen in one epoch
     largest_clusters: Sequence[tuple[int, str, str]]  # copies, title, uri
+    cuts: Mapping[str, Mapping[str, Places]] = field(default_factory=dict)  # source -> reason
+    contamination: Mapping[str, Found] = field(default_factory=dict)  # benchmark ->
+    clusters: Mapping[int, int] = field(default_factory=dict)  # size -> clusters of so many
+    scores: Mapping[str, Histogram] = field(default_factory=dict)  # name of the scorer ->
+    samples: Sequence[Sample] = ()
+    cut_samples: Sequence[CutSample] = ()
 
     @property
     def sources(self) -> list[str]:
@@ -67,11 +88,14 @@ class Funnel:
         return {s: count.num_bytes * self.weights[s] for s, count in sorted(corpus.items())}
 
     def as_json(self) -> dict[str, Any]:
-        return asdict(self)
+        """All numbers, without the samples."""
+        return asdict(replace(self, samples=(), cut_samples=()))
 
 
-def measure(workspace: Workspace, inputs: Inputs) -> Funnel:
-    """Count every stage at the versions of ``inputs``: raw/*, documents, kept, duplicates, corpus.
+def measure(workspace: Workspace, inputs: Inputs, num_samples: int = 0, seed: int = 0) -> Funnel:
+    """Count every stage at the versions of ``inputs``: raw/* and all tables of curation.
+
+    ``num_samples`` are drawn of every source and reason.
 
     The corpus is shown with the bytes of its texts once; ``epoch_bytes`` has the repeats.
     """
@@ -81,18 +105,20 @@ def measure(workspace: Workspace, inputs: Inputs) -> Funnel:
         return lake.batches(name, int(inputs[name]), columns)
 
     raw = sorted(name for name in inputs if name.startswith("raw/"))
-    kept = _tally(rows("kept", "source", "reason", "num_bytes"), ("source", "reason"))
-    duplicates = rows("duplicates", "doc_id", "source", "num_bytes", "kind", "survivor")
+    size = ("num_bytes", "num_tokens")
+    kept = _tally(rows("kept", "source", "reason", *size), ("source", "reason"))
+    duplicates = rows("duplicates", "doc_id", "source", *size, "kind", "survivor")
     unique = _tally(map(_why_no_survivor, duplicates), ("source", "why"))
     columns = ("source", "licence", "language", "weight")
-    corpus = _tally(rows("corpus", *columns, "num_bytes"), columns)
+    corpus = _tally(rows("corpus", *columns, *size), columns)
+    found = inputs.get("contamination")
     return Funnel(
         stages={
             "raw": {
                 name.removeprefix("raw/"): _found(workspace, name, int(inputs[name]))
                 for name in raw
             },
-            "documents": _sources(_tally(rows("documents", "source", "num_bytes"), ("source",))),
+            "documents": _sources(_tally(rows("signals", "source", *size), ("source",))),
             "kept": _sources({key: count for key, count in kept.items() if key[1] is None}),
             "unique": _sources({key: count for key, count in unique.items() if key[1] is None}),
             "corpus": _sources(corpus),
@@ -104,6 +130,12 @@ def measure(workspace: Workspace, inputs: Inputs) -> Funnel:
         lengths=_lengths(rows("corpus", "source", "num_bytes")),
         weights={source: weight for source, _, _, weight in sorted(corpus, key=str)},
         largest_clusters=_largest_clusters(workspace, inputs),
+        cuts=count_cuts(lake, int(inputs["cuts"])),
+        contamination={} if found is None else count_contamination(lake, int(found)),
+        clusters=cluster_sizes(workspace, int(inputs["duplicates"])),
+        scores=score_histograms(lake, int(inputs["signals"])),
+        samples=samples.of_documents(workspace, inputs, num_samples, seed) if num_samples else (),
+        cut_samples=samples.of_cuts(workspace, inputs, num_samples, seed) if num_samples else (),
     )
 
 
@@ -133,9 +165,10 @@ def _tally(batches: Iterable[pa.RecordBatch], columns: Sequence[str]) -> Tally:
     counts: Tally = {}
     for batch in batches:
         groups = pa.table(batch).group_by(list(columns))
-        for row in groups.aggregate([("num_bytes", "sum"), ([], "count_all")]).to_pylist():
+        sums = [(name, "sum") for name in ("num_bytes", "num_tokens") if name in batch.schema.names]
+        for row in groups.aggregate([*sums, ([], "count_all")]).to_pylist():
             key = tuple(row[column] for column in columns)
-            more = Count(row["count_all"], row["num_bytes_sum"])
+            more = Count(row["count_all"], row["num_bytes_sum"], row.get("num_tokens_sum", 0))
             counts[key] = counts.get(key, Count()) + more
     return counts
 

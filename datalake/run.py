@@ -8,25 +8,30 @@ from collections import Counter
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Self
 
 import pyarrow.compute as pc
-from pydantic import Field, StringConstraints
+from pydantic import Field, StringConstraints, model_validator
 
-from datalake import card, charts, extraction, funnel, ingestion, inventory
+from datalake import card, charts, extraction, findings, funnel, ingestion, inventory
 from datalake import corpus as corpora
 from datalake.config import Config
+from datalake.cutting import AllCutsConfig, CutsConfig, write_cuts
 from datalake.dedup.clusters import (
     DuplicatesConfig,
     cluster_sizes,
     size_chart,
     write_duplicates,
 )
+from datalake.dedup.contamination import ContaminationConfig, find_contamination
 from datalake.dedup.minhash import Banding, BandsConfig, MinHashConfig
 from datalake.extraction import DocumentsConfig
-from datalake.filters.rules import KeptConfig, decide, require_some_kept
-from datalake.filters.signals import INPUT_COLUMNS, Measuring, Words, measure
-from datalake.mixture import MixtureConfig
+from datalake.filters.bounds import SCORES, nearest
+from datalake.filters.rules import KeptConfig, decide, require_some_kept, resolve
+from datalake.filters.scorers import ScorerConfig, ScorerName, ScorersConfig, load, train
+from datalake.filters.signals import Measuring, Words, measure
+from datalake.measuring import measure_documents
+from datalake.mixture import MixtureConfig, fitted_shares, write_manifest
 from datalake.sources.catalogue import Source, Sources
 from datalake.tables import Commit
 from datalake.workspace import Inputs, Made, Workspace
@@ -48,9 +53,11 @@ class CorpusConfig(Config):
 
 
 class DataCardConfig(Config):
-    """What stands above the data card."""
+    """What stands above the data card, and how much there is to look at."""
 
     title: str = "Data card"
+    num_samples: int = Field(default=3, ge=0)  # of every source and reason
+    seed: int = 1
 
 
 class Settings(Config):
@@ -58,11 +65,38 @@ class Settings(Config):
 
     sources: dict[SourceName, Source] = Field(min_length=1)
     documents: DocumentsConfig = DocumentsConfig()
+    scorers: dict[ScorerName, ScorerConfig] = Field(default_factory=dict)
     signals: SignalsConfig = SignalsConfig()
     kept: KeptConfig
     duplicates: DuplicatesConfig = DuplicatesConfig()
+    contamination: ContaminationConfig | None = None
+    cuts: CutsConfig = CutsConfig()
     corpus: CorpusConfig
     data_card: DataCardConfig = DataCardConfig()
+
+    @model_validator(mode="after")
+    def _scores_are_there(self) -> Self:
+        asked = dict.fromkeys(self.kept.score_names, "kept.rules")
+        best = self.duplicates.best or ""
+        if best.startswith(SCORES):
+            asked[best.removeprefix(SCORES)] = "duplicates.best"
+        for name, place in asked.items():
+            if name not in self.scorers:
+                raise ValueError(
+                    f"{place} must name scores of {', '.join(self.scorers) or 'no scorer'}, "
+                    f"got {SCORES}{name}{nearest(name, tuple(self.scorers))}"
+                )
+        return self
+
+    @property
+    def all_cuts(self) -> AllCutsConfig:
+        """Section ``cuts``, with the line rules that the sets of ``kept.rules`` bring."""
+        lines = {source: self.kept.line_rules_for(source) for source in self.kept.rules}
+        return AllCutsConfig(
+            **dict(self.cuts),
+            lines={source: names for source, names in lines.items() if names},
+            words=self.signals.words,
+        )
 
     def of_table(self, table: str) -> Sources:
         """The sources that fill the raw table ``table``."""
@@ -100,22 +134,26 @@ def documents(workspace: Workspace, inputs: Inputs, config: DocumentsConfig) -> 
     return _made(made, report)
 
 
-def signals(workspace: Workspace, inputs: Inputs, config: SignalsConfig) -> Made:
-    """Measure every document: numbers for the rules, a text digest and MinHash band keys."""
-    from datalake import spark
+def scorers(workspace: Workspace, inputs: Inputs, config: ScorersConfig) -> Made:
+    """Train or read every scorer that the recipe names."""
+    return train(workspace, inputs, config)
 
+
+def signals(workspace: Workspace, inputs: Inputs, config: SignalsConfig) -> Made:
+    """Measure every document that is new or changed: numbers, scores and MinHash keys."""
     banding = Banding.of(config.minhash)
     workspace.say(f"measuring, with MinHash in {banding.num_bands} x {banding.num_rows}")
-    made = spark.map_files(
+    folder = inputs.get("scorers")
+    measuring = Measuring(banding, config.words, load(str(folder)) if folder else ())
+    done = measure_documents(
         workspace,
-        "documents",
-        int(inputs["documents"]),
-        INPUT_COLUMNS,
-        partial(measure, measuring=Measuring(banding, config.words)),
-        "signals",
         inputs,
+        partial(measure, measuring=measuring),
+        definitions=f"{config.model_dump_json()} {folder}",
     )
     report: dict[str, int | float | str] = {
+        "measured now": done.computed,
+        "taken over": done.commit.rows - done.computed,
         "MinHash bands": banding.num_bands,
         "rows in a band": banding.num_rows,
     }
@@ -125,7 +163,7 @@ def signals(workspace: Workspace, inputs: Inputs, config: SignalsConfig) -> Made
     points = [(k / 100, banding.detection_probability(k / 100)) for k in range(101)]
     title = "Chance that two documents share a band key"
     chart = charts.curve(points, "Jaccard similarity of their shingles", "chance", title)
-    return _made(made, report, {title: chart})
+    return _made(done.commit, report, {title: chart})
 
 
 def kept(workspace: Workspace, inputs: Inputs, config: KeptConfig) -> Made:
@@ -135,12 +173,13 @@ def kept(workspace: Workspace, inputs: Inputs, config: KeptConfig) -> Made:
     version = int(inputs["signals"])
     sources = workspace.lake.read("signals", version, ["source"])["source"].unique()
     config.require_sources(sources.to_pylist())
+    bounds = resolve(config, workspace.lake.batches("signals", version, config.columns))
     made = spark.map_files(
         workspace,
         "signals",
         version,
         config.columns,
-        partial(decide, config=config),
+        partial(decide, config=bounds),
         "kept",
         inputs,
     )
@@ -177,17 +216,38 @@ def duplicates(workspace: Workspace, inputs: Inputs, config: DuplicatesConfig) -
     )
 
 
+def contamination(workspace: Workspace, inputs: Inputs, config: ContaminationConfig) -> Made:
+    """Look for the items of every evaluation in the documents that survive."""
+    made, found = find_contamination(workspace, inputs, config)
+    return _made(made, found.report(), {"Items found, by benchmark": found.chart()})
+
+
+def cuts(workspace: Workspace, inputs: Inputs, config: AllCutsConfig) -> Made:
+    """Find what is cut out of texts or masked in them: lines, repeats, personal data, items."""
+    made = write_cuts(workspace, inputs, config)
+    places = findings.count_cuts(workspace.lake, made.version)
+    reasons = sorted({reason for by in places.values() for reason in by})
+    report: dict[str, int | float | str] = {"places": made.rows}
+    for reason in reasons:
+        report[reason] = sum(by[reason].number for by in places.values() if reason in by)
+    report["bytes in them"] = sum(one.num_bytes for by in places.values() for one in by.values())
+    return _made(made, report)
+
+
 def corpus(workspace: Workspace, inputs: Inputs, config: CorpusConfig) -> Made:
-    """Gather what training may see: kept survivors with their text and their weight."""
-    made, weights = corpora.build(workspace, inputs, config.mixture)
-    return _made(
-        made, {f"weight of {source}": round(w, 4) for source, w in sorted(weights.items())}
-    )
+    """Gather what training may see: kept survivors with their text after cuts and their weight."""
+    shares = fitted_shares(workspace)
+    made, weights = corpora.build(workspace, inputs, config.mixture, shares)
+    manifest = write_manifest(workspace, made.version, inputs, config.mixture, weights)
+    report: dict[str, int | float | str] = {
+        f"weight of {source}": round(w, 4) for source, w in sorted(weights.items())
+    }
+    return _made(made, report | {"manifest": str(Path(manifest) / "manifest.json")})
 
 
 def data_card(workspace: Workspace, inputs: Inputs, config: DataCardConfig) -> Made:
     """Count every stage and write the page that says what the corpus is made of."""
-    counts = funnel.measure(workspace, inputs)
+    counts = funnel.measure(workspace, inputs, config.num_samples, config.seed)
     folder, digest = workspace.save_artifact(
         "data_card", lambda draft: card.write(counts, config.title, draft)
     )
@@ -195,6 +255,7 @@ def data_card(workspace: Workspace, inputs: Inputs, config: DataCardConfig) -> M
     report: dict[str, int | float | str] = {"page": str(Path(folder) / "index.html")}
     report |= {said: total[stage].documents for stage, said in funnel.STAGES.items()}
     report["bytes in the corpus"] = total["corpus"].num_bytes
+    report["tokens in the corpus, at least"] = total["corpus"].num_tokens
     report["bytes in one epoch"] = round(sum(counts.epoch_bytes.values()))
     return Made(
         version=folder,
@@ -202,11 +263,7 @@ def data_card(workspace: Workspace, inputs: Inputs, config: DataCardConfig) -> M
         rows=total["corpus"].documents,
         num_bytes=total["corpus"].num_bytes,
         report=report,
-        plots={
-            "Documents that came through": card.funnel_chart(counts),
-            "Documents that each rule dropped": card.reasons_chart(counts),
-            "Lengths": card.length_chart(counts),
-        },
+        plots=card.plots(counts),
     )
 
 

@@ -69,6 +69,9 @@ _PLACE = (
     Column("length", pa.int64(), "extent inside the archive", "bytes", content=False),
 )
 _NUM_BYTES = Column("num_bytes", pa.int64(), "UTF-8 length of the text", "bytes")
+_NUM_TOKENS = Column(
+    "num_tokens", pa.int64(), "runs of letters and digits, and of signs", "tokens", before=0
+)
 
 
 def _raw(source: str, *own: Column) -> Schema:
@@ -332,6 +335,7 @@ TABLES: dict[str, Schema] = {
                 _SOURCE,
                 _LICENCE,
                 _NUM_BYTES,
+                _NUM_TOKENS,
                 Column("keep", pa.bool_(), "whether every rule let it pass"),
                 Column("reason", pa.string(), "first rule that dropped it", nullable=True),
             ),
@@ -343,6 +347,7 @@ TABLES: dict[str, Schema] = {
                 _ID,
                 _SOURCE,
                 _NUM_BYTES,
+                _NUM_TOKENS,
                 Column("cluster", pa.string(), "smallest doc_id of the cluster"),
                 Column(
                     "kind", pa.string(), "unique where alone; url, exact or near, to the survivor"
@@ -402,9 +407,10 @@ TABLES: dict[str, Schema] = {
                 _LICENCE,
                 *_PLACE,
                 _NUM_BYTES,
+                _NUM_TOKENS,
                 Column("cluster", pa.string(), "near-duplicate cluster, doc_id where alone"),
                 Column("weight", pa.float64(), "times the document is seen in one epoch"),
-                Column("text", pa.large_string(), "as in documents"),
+                Column("text", pa.large_string(), "as in documents, after all cuts"),
             ),
             key="doc_id",
         ),

@@ -209,6 +209,11 @@ def _shuffle_into(spark: SparkSession, num_parts: int) -> None:
         spark.conf.set(setting, str(wanted))
 
 
+def schema_in_spark(columns: pa.Schema) -> Any:
+    """Columns as Spark's types: what a map over Arrow batches declares."""
+    return from_arrow_schema(columns)
+
+
 def write(
     workspace: Workspace,
     name: str,

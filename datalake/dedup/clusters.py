@@ -18,7 +18,16 @@ from datalake.schemas import TABLES
 from datalake.tables import Commit
 from datalake.workspace import Inputs, Workspace
 
-_CHOSEN = ("doc_id", "source", "num_bytes", "licence", "licence_class", "snapshot", "text_digest")
+_CHOSEN = (
+    "doc_id",
+    "source",
+    "num_bytes",
+    "num_tokens",
+    "licence",
+    "licence_class",
+    "snapshot",
+    "text_digest",
+)
 _SCORES = "scores."
 
 

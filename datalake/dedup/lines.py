@@ -153,8 +153,6 @@ def repeated_lines(
     all where None. Ranges of one document that touch are one cut. The result is computed where it
     is used, every time: write it once.
     """
-    from pyspark.sql.pandas.types import from_arrow_schema
-
     from datalake import spark
 
     version = int(inputs["documents"])
@@ -162,9 +160,9 @@ def repeated_lines(
     search = _Search(workspace.lake, tuple(parts), config)
     session = spark.session(workspace)
     if not parts:
-        return session.createDataFrame([], from_arrow_schema(SCHEMA))
+        return session.createDataFrame([], spark.schema_in_spark(SCHEMA))
     in_parts = session.range(0, len(parts), 1, len(parts)).mapInArrow(
-        search.ids, from_arrow_schema(_IDS)
+        search.ids, spark.schema_in_spark(_IDS)
     )
     duplicates = spark.read(
         workspace, "duplicates", int(inputs["duplicates"]), ("doc_id", "source", "survivor")
@@ -184,7 +182,7 @@ def repeated_lines(
     found = (
         alive.repartition(len(parts), "part")
         .groupBy("part")
-        .applyInArrow(lambda rows: search.firsts(rows), from_arrow_schema(_FIRSTS))
+        .applyInArrow(lambda rows: search.firsts(rows), spark.schema_in_spark(_FIRSTS))
     )
     verdicts = _sql(
         """
@@ -206,7 +204,7 @@ def repeated_lines(
     return (
         verdicts.repartition(len(parts), "part")
         .groupBy("part")
-        .applyInArrow(lambda rows: search.cuts(rows), from_arrow_schema(SCHEMA))
+        .applyInArrow(lambda rows: search.cuts(rows), spark.schema_in_spark(SCHEMA))
     )
 
 

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 def survivors(kept: "DataFrame", clusters: "DataFrame") -> "DataFrame":
     """Rows of ``duplicates`` for every kept document, also for those that are alone.
 
-    ``kept`` has doc_id, source, num_bytes, licence, licence_class, snapshot, text_digest and
-    ``quality`` (double, higher is better; null and NaN come last), perhaps ``url_key``;
+    ``kept`` has doc_id, source, num_bytes, num_tokens, licence, licence_class, snapshot,
+    text_digest and ``quality`` (double, higher is better; null and NaN come last), perhaps ``url_key``;
     ``clusters`` has doc_id and cluster, of documents that are not alone.
     """
     url = "nullif(url_key, '')" if "url_key" in kept.columns else "CAST(NULL AS string)"
@@ -51,7 +51,8 @@ def survivors(kept: "DataFrame", clusters: "DataFrame") -> "DataFrame":
     return kept.sparkSession.sql(
         """
         SELECT
-            one.doc_id, one.source, one.num_bytes, coalesce(one.cluster, one.doc_id) AS cluster,
+            one.doc_id, one.source, one.num_bytes, one.num_tokens,
+            coalesce(one.cluster, one.doc_id) AS cluster,
             coalesce(best.doc_id, one.doc_id) AS survivor,
             CASE WHEN best.cluster IS NULL THEN 'unique'
                 WHEN one.text_digest = best.text_digest THEN 'exact'

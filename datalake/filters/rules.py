@@ -44,7 +44,7 @@ __all__ = [
     "resolve",
 ]
 
-_ALWAYS_READ = ("doc_id", "source", "licence", "num_bytes")
+_ALWAYS_READ = ("doc_id", "source", "licence", "num_bytes", "num_tokens")
 
 
 # Told apart by hand, so that a wrong rule is refused as a rule and not as "no string".

@@ -13,9 +13,11 @@ import pytest
 from datalake import corpus as corpora
 from datalake import run
 from datalake.config import Refusal
+from datalake.cutting import AllCutsConfig
 from datalake.dedup.minhash import Banding, BandsConfig
+from datalake.dedup.substrings import RepeatedPassagesConfig
 from datalake.filters.rules import KeptConfig
-from datalake.filters.signals import STOP_WORDS, Measuring, measure
+from datalake.filters.signals import STOP_WORDS, Measuring, count_tokens, measure
 from datalake.mixture import WeightsConfig
 from datalake.schemas import TABLES
 from datalake.workspace import Made, Workspace
@@ -26,7 +28,13 @@ RULES = KeptConfig(
     rules={"web": ("gopher_quality",), "code": ("starcoder2",)},
     unknown_licence={"web": "keep", "code": "drop"},
 )
+CUTS = AllCutsConfig(
+    repeated_passages=RepeatedPassagesConfig(), lines={"web": ("refinedweb",)}, words="unicode"
+)
 MIXTURE = WeightsConfig(kind="weights", weights={"web": 2.0, "code": 0.5})
+
+
+SIZES = ("num_bytes", "num_tokens")
 
 
 def prose(seed: int, num_words: int = 120) -> str:
@@ -36,12 +44,24 @@ def prose(seed: int, num_words: int = 120) -> str:
     return " ".join(words) + "."
 
 
+MAIL = "\n3 likes\nWrite to jane@city-hall.nl, please."
+
+
 def pages() -> pa.RecordBatch:
     """Pages and files of which it is known what becomes of each."""
     page = prose(1)
     near = page.replace("w", "v", 1)
     code = "def double(x):\n    return 2 * x\n"
-    texts = [page, page.replace(" ", "\n"), near, prose(2), "too short", "", code, "pass\n" * 9]
+    texts = [
+        page,
+        page.replace(" ", "  "),
+        near,
+        prose(2) + MAIL,
+        "too short",
+        "",
+        code,
+        "pass\n" * 9,
+    ]
     sources = ["web"] * 6 + ["code"] * 2
     licences = [None, "MIT", None, None, None, None, "MIT", "GPL-3.0-only"]
     return documents(*texts, source=sources, licence=licences)
@@ -67,6 +87,7 @@ class Run:
             "signals": lambda v: run.signals(self.workspace, v, run.SignalsConfig()),
             "kept": lambda v: run.kept(self.workspace, v, RULES),
             "duplicates": lambda v: run.duplicates(self.workspace, v, run.DuplicatesConfig()),
+            "cuts": lambda v: run.cuts(self.workspace, v, CUTS),
             "corpus": lambda v: run.corpus(self.workspace, v, run.CorpusConfig(mixture=MIXTURE)),
         }
         for name, stage in stages.items():
@@ -127,8 +148,11 @@ def test_the_corpus_is_every_survivor_with_its_text_and_weight(spark_workspace: 
     done = Run.of(spark_workspace, [pages().slice(0, 5), pages().slice(5)]).through("corpus")
     source = done.rows("documents")
     for k, row in done.rows("corpus").items():
-        same = set(TABLES["corpus"].arrow.names) - {"cluster", "weight"}
+        same = set(TABLES["corpus"].arrow.names) - {"cluster", "weight", "text", *SIZES}
         assert {c: row[c] for c in same} == {c: source[k][c] for c in same}
+        cut = source[k]["text"].replace("3 likes\n", "").replace("jane@city-hall.nl", "<email>")
+        assert (row["text"], row["num_bytes"]) == (cut, len(cut.encode()))
+        assert row["num_tokens"] == count_tokens(pa.array([cut]))[0]
         assert row["weight"] == MIXTURE.weights[row["source"]]
     assert {k: int(r["cluster"], 16) for k, r in done.rows("corpus").items()} == {1: 0, 3: 3, 6: 6}
 
@@ -144,21 +168,22 @@ def test_order_and_parts_of_the_documents_change_nothing(spark_workspace: Worksp
 
 def test_a_corpus_joined_in_spark_equals_one_by_broadcast_ids(spark_workspace: Workspace) -> None:
     done = Run.of(spark_workspace, [pages()]).through("corpus")
-    joined, weights = corpora.build(spark_workspace, done.versions, MIXTURE, max_broadcast=0)
+    again = {name: done.versions[name] for name in ("documents", "duplicates", "cuts")}
+    joined, weights = corpora.build(spark_workspace, again, MIXTURE, max_broadcast=0)
     assert joined.content == done.made["corpus"].content
     assert weights == MIXTURE.weights
 
 
 @pytest.mark.parametrize("max_broadcast", [100, 0])
 def test_a_source_of_weight_zero_stays_out(spark_workspace: Workspace, max_broadcast: int) -> None:
-    done = Run.of(spark_workspace, [pages()]).through("duplicates")
+    done = Run.of(spark_workspace, [pages()]).through("cuts")
     no_web = WeightsConfig(kind="weights", weights={"web": 0.0, "code": 1.0})
-    made, _ = corpora.build(spark_workspace, done.versions, no_web, max_broadcast)
+    made, _ = corpora.build(spark_workspace, done.versions, no_web, max_broadcast=max_broadcast)
     assert spark_workspace.lake.read("corpus", made.version)["source"].to_pylist() == ["code"]
 
 
 def test_a_mixture_without_any_weight_is_refused(spark_workspace: Workspace) -> None:
-    done = Run.of(spark_workspace, [pages()]).through("duplicates")
+    done = Run.of(spark_workspace, [pages()]).through("cuts")
     nothing = WeightsConfig(kind="weights", weights={"web": 0.0, "code": 0.0})
     with pytest.raises(Refusal, match="must give a source with documents a weight above 0, got 0"):
         corpora.build(spark_workspace, done.versions, nothing)

@@ -26,6 +26,7 @@ def kept(ids: Iterator[int] | range | list[int], reason: str | None = None) -> p
             "source": ["web"] * len(ids),
             "licence": ["MIT"] * len(ids),
             "num_bytes": ids,
+            "num_tokens": ids,
             "keep": [reason is None] * len(ids),
             "reason": [reason] * len(ids),
         },

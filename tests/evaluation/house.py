@@ -49,6 +49,7 @@ def corpus_rows() -> list[dict[str, Any]]:
                     "offset": 0,
                     "length": 0,
                     "num_bytes": len(text.encode()),
+                    "num_tokens": len(text.split()),
                     "cluster": doc_id,
                     "weight": 1.0,
                     "text": text,
@@ -122,7 +123,10 @@ def build(home: Path) -> tuple[Workspace, dict[str, Version]]:
     workspace = Workspace(home=home, say=lambda line: None)
     rows = corpus_rows()
     table = pa.Table.from_pylist(rows, TABLES["corpus"].arrow)
-    kept = [{k: row[k] for k in ("doc_id", "source", "licence", "num_bytes")} for row in rows]
+    kept = [
+        {k: row[k] for k in ("doc_id", "source", "licence", "num_bytes", "num_tokens")}
+        for row in rows
+    ]
     for reason in (None, "rule"):  # two versions, of which the corpus was made from the second
         decided = [row | {"keep": reason is None, "reason": reason} for row in kept]
         decisions = pa.Table.from_pylist(decided, TABLES["kept"].arrow)

@@ -55,6 +55,7 @@ def inputs(workspace: Workspace) -> Inputs:
             "offset": 0,
             "length": len(text),
             "num_bytes": len(text),
+            "num_tokens": len(text.split()),
             "weight": 1.0,
             "text": text,
         }

@@ -42,6 +42,7 @@ def write_corpus(
             "offset": 0,
             "length": 0,
             "num_bytes": len(text.encode()),
+            "num_tokens": len(text.split()),
             "cluster": doc_id,
             "weight": weight,
             "text": text,
