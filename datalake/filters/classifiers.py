@@ -53,6 +53,9 @@ class ClassifierConfig(SampleConfig):
     positives: tuple[Selection, ...] = ()
     negatives: tuple[Selection, ...] = ()
     labelled: LabelledFiles | None = None
+    # From the start of a document: 10,000 ranked no better on 4,000 files of source code (AUC 0.987
+    # either way) and took longer to train on.
+    max_bytes: int = Field(default=5_000, ge=64)
     # The score is the probability, or 1 from the threshold on and 0 below: a rule that says
     # ``at_least: 1`` then needs no new number when the classifier is trained again.
     gives: Literal["probability", "decision"] = "probability"

@@ -88,7 +88,7 @@ class SampleConfig(Config):
     """How much is taken to train on."""
 
     # Both are for a laptop: DCLM took 200,000 documents of each class (Li et al. 2024,
-    # arXiv:2406.11794), FineWeb-Edu reads the first 512 tokens of a document.
+    # arXiv:2406.11794); FineWeb-Edu reads the first 512 tokens of a document.
     max_documents: int = Field(default=5_000, ge=1)  # of each class
     max_bytes: int = Field(default=10_000, ge=64)  # from the start of a document, bytes
 
