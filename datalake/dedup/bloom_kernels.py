@@ -112,7 +112,10 @@ def n_grams(
     for _ in range(longest):
         power *= GRAM
     recent = np.zeros(longest, np.uint64)
-    grams = np.empty(1024, np.uint64)
+    longest_document = np.int64(0)
+    for d in range(offsets.size - 1):
+        longest_document = max(longest_document, offsets[d + 1] - offsets[d])
+    grams = np.empty(longest_document + 1, np.uint64)
     num_cuts = num_new = 0
     for d in range(offsets.size - 1):
         base, end = offsets[d], offsets[d + 1]
@@ -140,10 +143,6 @@ def n_grams(
                     num_words += 1
                 # A paragraph of fewer words than an n-gram is one, where it has enough.
                 if num_words >= longest or (ends_here and num_words >= shortest):
-                    if num_fresh == grams.size:
-                        more = np.empty(2 * grams.size, np.uint64)
-                        more[:num_fresh] = grams
-                        grams = more
                     grams[num_fresh] = mix(rolling ^ np.uint64(min(num_words, longest)))
                     num_fresh += 1
                 if ends_here:

@@ -130,12 +130,9 @@ def anchors(names, width, gram):
     else stands once (Schleimer, Wilkerson and Aiken 2003). Returns, for every anchor, its hash and
     the first and one past the last of the windows that it speaks for: uint64, int64, int64.
     """
-    size = np.int64(1024)
-    hashes, windows, untils = (
-        np.empty(size, np.uint64),
-        np.empty(size, np.int64),
-        np.empty(size, np.int64),
-    )
+    # Memory that is never written to is never taken; arrays that grow would be slow in the loop.
+    hashes = np.empty(names.size, np.uint64)
+    windows, untils = np.empty(names.size, np.int64), np.empty(names.size, np.int64)
     room = 2  # of a ring that holds a queue of candidates, least hash first
     while room < width - gram + 2:
         room *= 2
@@ -167,13 +164,6 @@ def anchors(names, width, gram):
             head += 1
         if places[head & ring] != shown:
             shown = places[head & ring]
-            if n == hashes.size:
-                more = np.empty(2 * n, np.uint64)
-                more[:n] = hashes
-                hashes = more
-                further, last = np.empty(2 * n, np.int64), np.empty(2 * n, np.int64)
-                further[:n], last[:n] = windows, untils
-                windows, untils = further, last
             hashes[n], windows[n] = values[head & ring], window
             n += 1
         untils[n - 1] = window + 1
