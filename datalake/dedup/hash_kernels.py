@@ -1,4 +1,4 @@
-"""Hashes of bytes in compiled code: SHA-1, XXH3 (64 bits), and a fast one of our own for words.
+"""Hashes of bytes in compiled code: SHA-1, XXH3 (64 bits), and the steps that hash words.
 
 The first two give what ``hashlib`` and ``xxhash`` give, so that signatures agree with those of
 programs that use them; they take a range of an array, so that no Python object is made for a
@@ -12,9 +12,6 @@ import numpy as np
 from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
-
-_GOLDEN = np.uint64(0x9E3779B97F4A7C15)  # 2^64 / golden ratio, odd
-_SEED = np.uint64(0xCBF29CE484222325)
 
 
 def _load(bits: int):

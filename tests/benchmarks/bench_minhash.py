@@ -51,8 +51,8 @@ from tests.benchmarks.report import Result, seconds_in_turn, show
 from tests.datalake.dedup.source_texts import Pair, jaccard, pieces, plant, shingles
 
 NUM_TEXTS, NUM_PLANTED = 18_000, 12_000
-LENGTH = 5_800  # characters of a piece: 150 MB in all
-SLOW = 30  # of so many documents one is given to a slow peer
+LENGTH = 6_050  # characters of a piece: 150 MB in all
+SLOW = 60  # of so many documents one is given to a slow peer
 BINS = (0.95, 0.9, 0.8, 0.7, 0.6, 0.5, 0.0)
 
 BANDS = Banding.of(BandsConfig())
