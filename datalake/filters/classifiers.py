@@ -296,10 +296,10 @@ def _reported(
     report: dict[str, int | float | str] = {
         f"{name}: trained on": _counts(sample),
         f"{name}: held-out documents": len(scores),
-        f"{name}: held-out AUC": round(area.value, 4),
+        f"{name}: held-out AUC": round(float(area.value), 4),
         f"{name}: 95 % interval of the AUC": f"{area.low:.4f} to {area.high:.4f}",
-        f"{name}: calibration error": round(held_out.calibration_error(bins), 4),
-        f"{name}: threshold": scorer.threshold,
+        f"{name}: calibration error": round(float(held_out.calibration_error(bins)), 4),
+        f"{name}: threshold": float(scorer.threshold),
         f"{name}: held-out precision at the threshold": round(float(labels[kept].mean()), 4),
         f"{name}: held-out recall at the threshold": round(float(kept[labels].mean()), 4),
         f"{name}: held-out negatives kept at the threshold": round(float(kept[~labels].mean()), 4),
