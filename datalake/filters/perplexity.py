@@ -140,7 +140,7 @@ def train(workspace: Workspace, version: int, name: str, config: PerplexityConfi
     if held_out.any():
         nats, events, num_bytes = model.nats(_column(rows.filter(pa.array(held_out)))).sum(axis=0)
         report[f"{name}: held-out perplexity"] = round(math.exp(nats / events), 1)
-        report[f"{name}: held-out bits per byte"] = round(nats / math.log(2) / num_bytes, 3)
+        report[f"{name}: held-out bits per byte"] = round(float(nats / math.log(2) / num_bytes), 3)
     others = Examples(workspace.lake, version, (config.cuts_of or None,))
     sample = survey(workspace, others, config.max_documents)
     if not sample.num_taken[0]:
