@@ -171,8 +171,10 @@ def kept(workspace: Workspace, inputs: Inputs, config: KeptConfig) -> Made:
     from datalake import spark
 
     version = int(inputs["signals"])
-    sources = workspace.lake.read("signals", version, ["source"])["source"].unique()
-    config.require_sources(sources.to_pylist())
+    batches = workspace.lake.batches("signals", version, ["source"])
+    config.require_sources(
+        sorted({name for b in batches for name in b["source"].unique().to_pylist()})
+    )
     bounds = resolve(config, workspace.lake.batches("signals", version, config.columns))
     made = spark.map_files(
         workspace,
