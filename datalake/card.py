@@ -10,7 +10,7 @@ from html import escape
 from pathlib import Path
 
 from datalake import charts
-from datalake.dedup.clusters import size_chart
+from datalake.dedup.clustering.clusters import size_chart
 from datalake.filters.rules import REASONS
 from datalake.findings import NUM_BINS
 from datalake.funnel import STAGES, Count, Funnel

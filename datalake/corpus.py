@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 
 from datalake.config import Refusal
 from datalake.cuts import APPLIED, Cuts
-from datalake.filters.signals import count_tokens
+from datalake.filters.measures.signals import count_tokens
 from datalake.mixture import MixtureConfig, source_weights
 from datalake.schemas import TABLES
 from datalake.tables import Commit

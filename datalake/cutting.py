@@ -14,13 +14,13 @@ import pyarrow as pa
 
 from datalake.config import Config
 from datalake.cuts import SCHEMA
-from datalake.dedup.contamination import cuts_of_contamination
-from datalake.dedup.lines import RepeatedLinesConfig, repeated_lines
-from datalake.dedup.substrings import RepeatedPassagesConfig, repeated_passages
+from datalake.dedup.benchmarks.contamination import cuts_of_contamination
+from datalake.dedup.repeats.lines import RepeatedLinesConfig, repeated_lines
+from datalake.dedup.repeats.substrings import RepeatedPassagesConfig, repeated_passages
 from datalake.filters.lines import cut_lines
-from datalake.filters.signals import Words
+from datalake.filters.measures.signals import Words
 from datalake.tables import Commit, Lake
-from datalake.transforms.personal_data import PersonalDataConfig, find
+from datalake.transforms.personal.personal_data import PersonalDataConfig, find
 from datalake.workspace import Inputs, Workspace
 
 MAX_BROADCAST = 5_000_000  # survivors; 32 bytes each in every worker

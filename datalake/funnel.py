@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from datalake import samples, snapshots
-from datalake.dedup.clusters import cluster_sizes
+from datalake.dedup.clustering.clusters import cluster_sizes
 from datalake.findings import (
     Found,
     Histogram,

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from datalake.filters.signals import INPUT_COLUMNS, measured_digests
+from datalake.filters.measures.signals import INPUT_COLUMNS, measured_digests
 from datalake.schemas import TABLES
 from datalake.tables import Commit, Lake, Part
 from datalake.workspace import Inputs, Workspace

@@ -17,24 +17,25 @@ from datalake import card, charts, extraction, findings, funnel, ingestion, inve
 from datalake import corpus as corpora
 from datalake.config import Config
 from datalake.cutting import AllCutsConfig, CutsConfig, write_cuts
-from datalake.dedup.clusters import (
+from datalake.dedup.benchmarks.contamination import ContaminationConfig, find_contamination
+from datalake.dedup.clustering.clusters import (
     DuplicatesConfig,
     cluster_sizes,
     size_chart,
     write_duplicates,
 )
-from datalake.dedup.contamination import ContaminationConfig, find_contamination
-from datalake.dedup.minhash import Banding, BandsConfig, MinHashConfig
+from datalake.dedup.signatures.minhash import Banding, BandsConfig, MinHashConfig
 from datalake.extraction import DocumentsConfig
 from datalake.filters.bounds import SCORES, nearest
+from datalake.filters.measures.signals import Measuring, Words, measure
 from datalake.filters.rules import KeptConfig, decide, require_some_kept, resolve
-from datalake.filters.scorers import ScorerConfig, ScorerName, ScorersConfig, load, train
-from datalake.filters.signals import Measuring, Words, measure
+from datalake.filters.scoring.scorers import ScorerConfig, ScorerName, ScorersConfig, load, train
 from datalake.measuring import measure_documents
 from datalake.mixture import MixtureConfig, fitted_shares, write_manifest
+from datalake.mixture_fit import MixtureFitConfig, Runs, fit_mixture, write_fitted
 from datalake.sources.catalogue import Source, Sources
 from datalake.tables import Commit
-from datalake.workspace import Inputs, Made, Workspace
+from datalake.workspace import Inputs, Made, Workspace, folder_bytes
 
 SourceName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_.-]*$")]
 
@@ -72,6 +73,7 @@ class Settings(Config):
     contamination: ContaminationConfig | None = None
     cuts: CutsConfig = CutsConfig()
     corpus: CorpusConfig
+    mixture_fit: MixtureFitConfig = MixtureFitConfig()
     data_card: DataCardConfig = DataCardConfig()
 
     @model_validator(mode="after")
@@ -245,6 +247,58 @@ def corpus(workspace: Workspace, inputs: Inputs, config: CorpusConfig) -> Made:
         f"weight of {source}": round(w, 4) for source, w in sorted(weights.items())
     }
     return _made(made, report | {"manifest": str(Path(manifest) / "manifest.json")})
+
+
+def mixture_fit(workspace: Workspace, inputs: Inputs, config: MixtureFitConfig) -> Made:
+    """Find the shares of sources that small runs predict to be best; a later corpus reads them."""
+    from datalake.mixture_chart import draw
+
+    version = int(inputs["mixture_runs"])
+    table = workspace.lake.read("mixture_runs", version)
+    found = fit_mixture(Runs.of(table.to_pylist()), config)
+    plot = draw(found)
+
+    def write(draft: Path) -> None:
+        (draft / "mixture_fit.json").write_text(found.model_dump_json(indent=1), encoding="utf-8")
+        (draft / "mixture_fit.svg").write_text(plot, encoding="utf-8")
+
+    folder, digest = workspace.save_artifact("mixture_fit", write)
+    behind = workspace.lake.ancestry([("mixture_runs", version)])
+    shares = write_fitted(
+        workspace.home, found, {name: sorted(some) for name, some in sorted(behind.items())}
+    )
+    varied = dict(zip(found.sources, found.laws, strict=False))
+    report: dict[str, int | float | str] = {
+        "runs": len(found.shares),
+        "target": ", ".join(
+            f"{weight:.2f} {source}" for source, weight in zip(varied, found.weights, strict=True)
+        ),
+        "predicted": round(found.predicted, 4),
+        "predicted, natural": round(found.predicted_natural, 4),
+        "gain": f"{found.gain:.2%}",
+        "gain low": f"{found.gain_low:.2%}",
+        "gain high": f"{found.gain_high:.2%}",
+        "taken": "the best shares" if found.significant else "the natural shares: no sure gain",
+        "at the border of what was tried": ", ".join(found.at_border) or "no",
+        "rank correlation, held out": round(found.spearman, 3),
+    }
+    for place, source in enumerate(found.sources):
+        report[f"natural share of {source}"] = round(found.natural[place], 4)
+        report[f"best share of {source}"] = round(found.best[place], 4)
+        report[f"share of {source} to train with"] = shares[source]
+    for source, chosen in varied.items():
+        report[f"law of {source}"] = chosen.kind
+        report[f"rank correlation of {source}, held out"] = round(chosen.spearman, 3)
+        for kind, miss in chosen.hold_out_errors.items():
+            report[f"hold-out error of {source}, {kind}"] = round(miss, 5)
+    return Made(
+        version=folder,
+        content=digest,
+        rows=len(found.shares),
+        num_bytes=folder_bytes(folder),
+        report=report,
+        plots={"Mixture": plot},
+    )
 
 
 def data_card(workspace: Workspace, inputs: Inputs, config: DataCardConfig) -> Made:

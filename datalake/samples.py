@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from datalake.cuts import Cuts
 from datalake.schemas import TABLES
 from datalake.tables import Lake
-from datalake.transforms.personal_data import PersonalDataConfig, find
+from datalake.transforms.personal.personal_data import PersonalDataConfig, find
 from datalake.workspace import Inputs, Workspace
 
 EXCERPT = 600  # characters of a document

@@ -442,6 +442,30 @@ TABLES: dict[str, Schema] = {
             key="run",
         ),
         Schema(
+            "mixture_runs",
+            (
+                Column("run", pa.string(), "name of the small run: natural, mixture-01, ..."),
+                Column(
+                    "sources",
+                    pa.list_(pa.string()),
+                    "kinds of source: first those whose shares vary, then the others",
+                ),
+                Column("shares", pa.list_(pa.float64()), "of each, in the bytes trained on"),
+                Column("natural", pa.list_(pa.float64()), "of each, in the bytes of an epoch"),
+                Column(
+                    "losses",
+                    pa.list_(pa.float64()),
+                    "validation loss on each source whose share varies",
+                    "bits per byte",
+                ),
+                Column("loss", pa.float64(), "validation loss on all sources", "bits per byte"),
+                Column("flops", pa.float64(), "compute spent", "FLOP"),
+                Column("num_tokens", pa.int64(), "training tokens", "tokens"),
+                Column("seconds", pa.float64(), "wall time", "s", content=False),
+            ),
+            key="run",
+        ),
+        Schema(
             "instructions",
             (
                 Column(

@@ -17,7 +17,7 @@ MODULES = {
     for path in sorted((TOP / room).rglob("*.py"))
 }
 OWNERS = {
-    "pyspark": ("datalake.spark", "datalake.filters.classifiers"),  # the session; Spark ML
+    "pyspark": ("datalake.spark", "datalake.filters.scoring.classifiers"),  # the session; Spark ML
     "deltalake": ("datalake.tables",),
     "aiohttp": ("datalake.sources.web.fetch",),
     "urllib3": ("datalake.sources.remote",),

@@ -21,12 +21,12 @@ import pyarrow.compute as pc
 
 from datalake.config import Refusal
 from datalake.cuts import SCHEMA, cuts_of
-from datalake.filters import line_constants as constants
 from datalake.filters.bounds import nearest
-from datalake.filters.characters import character_classes
+from datalake.filters.measures import line_constants as constants
+from datalake.filters.measures.characters import character_classes
 
 if TYPE_CHECKING:
-    from datalake.filters.signals import Words
+    from datalake.filters.measures.signals import Words
 
 VARIANTS = {
     "c4": constants.C4,
@@ -86,8 +86,8 @@ def cut_lines(
 
 def _cuts(documents: pa.RecordBatch, rows: np.ndarray, name: str, words: "Words") -> pa.RecordBatch:
     """Cuts that the rules ``name`` make in the documents ``rows`` of the batch."""
-    from datalake.filters import line_kernels  # numba
-    from datalake.filters.signals import alone_class, buffers, texts_of
+    from datalake.filters.measures import line_kernels  # numba
+    from datalake.filters.measures.signals import alone_class, buffers, texts_of
 
     text = texts_of(documents).take(pa.array(rows))
     data, offsets = buffers(text)

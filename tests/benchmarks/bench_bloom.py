@@ -4,7 +4,7 @@ import numpy as np
 from numba import njit
 from rbloom import Bloom
 
-from datalake.dedup.bloom import BloomFilter
+from datalake.dedup.repeats.bloom import BloomFilter
 from tests.benchmarks.report import Result, seconds_in_turn, show
 
 NUM_KEYS = 4_000_000

@@ -13,10 +13,10 @@ import numpy as np
 import pyarrow as pa
 from numba import njit
 
-from datalake.dedup.contamination_index import buffers
-from datalake.dedup.contamination_items import Items
-from datalake.dedup.contamination_search import plan, tally
-from datalake.dedup.contamination_styles import (
+from datalake.dedup.benchmarks.index import buffers
+from datalake.dedup.benchmarks.items import Items
+from datalake.dedup.benchmarks.search import plan, tally
+from datalake.dedup.benchmarks.styles import (
     GPT3,
     DeepSeek,
     Llama2,

@@ -26,7 +26,7 @@ import pyarrow as pa
 
 from datalake import run, spark
 from datalake.config import Refusal
-from datalake.dedup.components import driver_components, node_components
+from datalake.dedup.clustering.components import driver_components, node_components
 from datalake.filters.rules import KeptConfig
 from datalake.sources.record import doc_id
 from datalake.workspace import Workspace

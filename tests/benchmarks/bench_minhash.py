@@ -31,14 +31,14 @@ import numpy as np
 import pyarrow as pa
 from numba import njit
 
-from datalake.dedup.minhash import (
+from datalake.dedup.signatures.minhash import (
     Banding,
     BandsConfig,
     FinewebConfig,
     TextDedupConfig,
     sign,
 )
-from datalake.dedup.minhash_kernels import (
+from datalake.dedup.signatures.minhash_kernels import (
     BLOCK,
     PADDING,
     SLACK,

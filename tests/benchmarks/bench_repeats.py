@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 from numba import njit
 
-from datalake.dedup.lines import (
+from datalake.dedup.repeats.lines import (
     C4SentencesConfig,
     CCNetLinesConfig,
     ParagraphsConfig,
@@ -16,7 +16,7 @@ from datalake.dedup.lines import (
     cut,
     groups,
 )
-from datalake.dedup.substrings import RepeatedPassagesConfig, passages
+from datalake.dedup.repeats.substrings import RepeatedPassagesConfig, passages
 from tests.benchmarks.report import Result, seconds_in_turn, show
 from tests.benchmarks.source_pieces import pieces
 from tests.datalake.document_rows import documents

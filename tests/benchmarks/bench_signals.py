@@ -29,8 +29,8 @@ from pathlib import Path
 import pyarrow as pa
 from numba import njit
 
-from datalake.dedup.minhash import Banding, BandsConfig
-from datalake.filters.signals import Measuring, buffers, measure, measure_text
+from datalake.dedup.signatures.minhash import Banding, BandsConfig
+from datalake.filters.measures.signals import Measuring, buffers, measure, measure_text
 from tests.benchmarks.bench_extract import one_core
 from tests.benchmarks.report import Result, show
 from tests.datalake.document_rows import documents

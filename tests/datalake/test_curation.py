@@ -14,10 +14,10 @@ from datalake import corpus as corpora
 from datalake import run
 from datalake.config import Refusal
 from datalake.cutting import AllCutsConfig
-from datalake.dedup.minhash import Banding, BandsConfig
-from datalake.dedup.substrings import RepeatedPassagesConfig
+from datalake.dedup.repeats.substrings import RepeatedPassagesConfig
+from datalake.dedup.signatures.minhash import Banding, BandsConfig
+from datalake.filters.measures.signals import STOP_WORDS, Measuring, count_tokens, measure
 from datalake.filters.rules import KeptConfig
-from datalake.filters.signals import STOP_WORDS, Measuring, count_tokens, measure
 from datalake.mixture import WeightsConfig
 from datalake.schemas import TABLES
 from datalake.workspace import Made, Workspace

@@ -27,7 +27,7 @@ class Line:
 
 
 def c4_lines(text: str, variant: str, mode: str) -> Iterator[Line]:
-    from tests.datalake.filters.plain_signals import words_of
+    from tests.datalake.filters.measures.plain_signals import words_of
 
     for whole in text.splitlines():
         line = whole.strip()
@@ -54,7 +54,7 @@ def c4_lines(text: str, variant: str, mode: str) -> Iterator[Line]:
 
 
 def refinedweb_lines(text: str, mode: str) -> Iterator[Line]:
-    from tests.datalake.filters.plain_signals import words_of
+    from tests.datalake.filters.measures.plain_signals import words_of
 
     for line in text.split("\n"):
         verdict, left = None, line

@@ -3,9 +3,9 @@
 import pyarrow as pa
 import pytest
 
-from datalake.dedup.minhash import Banding, BandsConfig
+from datalake.dedup.signatures.minhash import Banding, BandsConfig
+from datalake.filters.measures.signals import Measuring, measure
 from datalake.filters.rule_sets import RULE_SETS, rules_of
-from datalake.filters.signals import Measuring, measure
 from tests.datalake.document_rows import documents
 
 GOOD = "Here is a line of six words."

@@ -20,15 +20,15 @@ import pyarrow as pa
 import pytest
 
 from datalake.cuts import Cuts
-from datalake.dedup.minhash import Banding, BandsConfig
+from datalake.dedup.signatures.minhash import Banding, BandsConfig
 from datalake.filters.bounds import Rule
-from datalake.filters.characters import sentence_terminals
 from datalake.filters.lines import cut_lines
+from datalake.filters.measures.characters import sentence_terminals
+from datalake.filters.measures.signals import STOP_WORDS, Measuring, Words, measure
 from datalake.filters.rule_sets import rules_of
 from datalake.filters.rules import KeptConfig, decide
-from datalake.filters.signals import STOP_WORDS, Measuring, Words, measure
 from tests.datalake.document_rows import documents
-from tests.datalake.filters.plain_signals import is_closer, words_of
+from tests.datalake.filters.measures.plain_signals import is_closer, words_of
 
 pytest.importorskip("datatrove")
 

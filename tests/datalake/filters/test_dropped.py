@@ -3,10 +3,10 @@
 import json
 from pathlib import Path
 
-from datalake.dedup.minhash import Banding, BandsConfig
+from datalake.dedup.signatures.minhash import Banding, BandsConfig
 from datalake.filters.dropped import dropped
+from datalake.filters.measures.signals import Measuring, measure
 from datalake.filters.rules import KeptConfig, decide, resolve
-from datalake.filters.signals import Measuring, measure
 from datalake.tables import Lake
 from tests.datalake.document_rows import documents
 

@@ -1,0 +1,1 @@
+"""Items of evaluations in documents: ``contamination`` is the stage, ``styles`` the recipes."""

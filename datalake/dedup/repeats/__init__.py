@@ -1,0 +1,1 @@
+"""Lines, passages and streams: what repeats in several documents comes as cuts."""

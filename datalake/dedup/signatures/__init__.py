@@ -1,0 +1,1 @@
+"""MinHash: ``minhash`` says the recipes, the kernels sign columns of text."""
