@@ -2,7 +2,7 @@
 
 from typing import TypeVar
 
-from datalake.filters.scorers import ScorersConfig
+from datalake.filters.scoring.scorers import ScorersConfig
 from orchestration.assets.ingestion import raw_tables
 from orchestration.recipe import Recipe
 from orchestration.step import Step
