@@ -60,14 +60,18 @@ def train(
     folder: Path,
     ranks: DataParallel = ALONE,
     about: Mapping[str, Any] | None = None,
+    validation_parts: Mapping[str, Rows] | None = None,
 ) -> TrainResult:
     """Train from the last good checkpoint in ``folder``, or from the seed, to the budget's end.
 
-    ``bytes_per_token`` [vocab] gives the UTF-8 length of each token, 0 where it is not scored; the
-    rest is as in ``loop.run``. Refuses also a budget below one step, rows of another length than
-    the context's, and steps that the ranks cannot share equally.
+    ``bytes_per_token`` [vocab] gives the UTF-8 length of each token, 0 where it is not scored.
+    Bits per byte of each of ``validation_parts``, which are read whole, stand as ``loss/NAME``
+    among the result's numbers; the rest is as in ``loop.run``. Refuses also a budget below one
+    step, rows of another length than the context's, and steps that the ranks cannot share equally.
     """
-    objective = _NextToken(config, rows, validation_rows, bytes_per_token, ranks)
+    objective = _NextToken(
+        config, rows, validation_rows, bytes_per_token, ranks, validation_parts or {}
+    )
     return loop.run(config, objective, folder, ranks, about)
 
 
@@ -81,9 +85,11 @@ class _NextToken:
         validation_rows: Rows,
         bytes_per_token: np.ndarray,
         ranks: DataParallel,
+        validation_parts: Mapping[str, Rows],
     ) -> None:
         _check_rows(config, rows, validation_rows)
         self.config = config
+        self.validation_parts = validation_parts
         self.num_steps = config.num_steps
         self.rows, self.validation_rows = rows, validation_rows
         self.bytes_per_token = bytes_per_token
@@ -109,16 +115,20 @@ class _NextToken:
             yield Part(loss=loss, tokens=num_tokens, flops=flops)
 
     def end(self, model: LanguageModel) -> Mapping[str, float]:
-        loss = bits_per_byte(
-            model,
-            self.validation_rows,
-            self.bytes_per_token,
-            self.hardware,
-            num_rows=self.config.validation_rows,
-            rows_per_batch=self.config.micro_batch_rows or max(self.config.batch_rows, 16),
-            ranks=self.ranks,
-        )
-        return {"loss": loss}
+        config = self.config
+        parts = {f"loss/{name}": rows for name, rows in self.validation_parts.items()}
+        return {
+            name: bits_per_byte(
+                model,
+                rows,
+                self.bytes_per_token,
+                self.hardware,
+                num_rows=config.validation_rows if name == "loss" else len(rows),
+                rows_per_batch=config.micro_batch_rows or max(config.batch_rows, 16),
+                ranks=self.ranks,
+            )
+            for name, rows in {"loss": self.validation_rows, **parts}.items()
+        }
 
 
 def _check_rows(config: TrainConfig, rows: Rows, validation_rows: Rows) -> None:

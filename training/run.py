@@ -16,6 +16,7 @@ from pydantic import Field, PositiveInt
 from datalake import charts
 from datalake.config import Config
 from datalake.workspace import Inputs, Made, Workspace, folder_bytes
+from training.scaling.mixtures import MixtureRunsConfig
 from training.scaling.plan import TrainingPlanConfig
 from training.scaling.sweep import ScalingRunsConfig
 from training.tokenizer.patterns import PatternName
@@ -62,6 +63,7 @@ class Settings(Config):
 
     tokenizer: TokenizerConfig
     tokens: TokensConfig
+    mixture_runs: MixtureRunsConfig | None = None  # None: shares are not fitted
     scaling_runs: ScalingRunsConfig
     scaling_law: ScalingLawConfig = ScalingLawConfig()
     training_plan: TrainingPlanConfig
@@ -166,6 +168,63 @@ def _lengths_chart(tokenizer: "Tokenizer", title: str) -> str:
     lengths = [min(int(length), 16) for length in tokenizer.bytes_per_token if length]
     rows = [(f"{n}+" if n == 16 else str(n), {"tokens": lengths.count(n)}) for n in range(1, 17)]
     return charts.columns(rows, title=title)
+
+
+def mixture_runs(workspace: Workspace, inputs: Inputs, config: MixtureRunsConfig) -> Made:
+    """Train one small model on each of several mixtures, all in one fit, and tabulate the losses.
+
+    A sweep that was interrupted goes on with the runs that are missing.
+    """
+    from training import launch, tracking
+    from training.job import Text, run_folder
+    from training.scaling import mixtures, sweep
+
+    began = time.monotonic()
+    text = Text.of(workspace, inputs, config.model)
+    by_source = mixtures.RowsBySource.of(workspace.lake, inputs, text.bytes_per_token)
+    folder = run_folder(workspace, "mixture_runs", inputs, config, {"workers", "retries"})
+    runs = mixtures.runs_of(config, text, by_source, folder)
+    with tracking.open_run(
+        workspace, "mixture_runs", params=config.model_dump(), inputs=inputs, folder=folder
+    ) as run:
+        if len(sweep.results(runs.jobs)) < len(runs.jobs):
+            with sweep.followed(runs.jobs, workspace.say):
+                launch.run(
+                    mixtures.train_all,
+                    runs,
+                    "mixture_runs",
+                    workspace,
+                    workers=config.workers,
+                    threads=config.threads,
+                    retries=config.retries,
+                )
+        rows = mixtures.table(runs, by_source, sweep.results(runs.jobs))
+        run.log_metrics({f"bits_per_byte/{row['run']}": row["loss"] for row in rows.to_pylist()})
+    commit = workspace.lake.overwrite("mixture_runs", rows, inputs=inputs)
+    first, *_ = found = rows.to_pylist()
+    best = min(found, key=lambda row: row["loss"])
+    return Made(
+        version=commit.version,
+        content=commit.content,
+        rows=commit.rows,
+        num_bytes=commit.num_bytes,
+        report={
+            "runs": commit.rows,
+            "rows of a run": config.num_rows,
+            "FLOPs": sum(row["flops"] for row in found),
+            **{
+                f"share of {name}": f"{min(some):.3f} to {max(some):.3f}"
+                for name, *some in zip(
+                    first["sources"], *(row["shares"] for row in found), strict=True
+                )
+            },
+            "bits per byte of the natural mixture": round(first["loss"], 4),
+            "least bits per byte": round(best["loss"], 4),
+            "found by": best["run"],
+            "MLflow run": run.run_id,
+            "seconds": round(time.monotonic() - began, 2),
+        },
+    )
 
 
 def scaling_runs(workspace: Workspace, inputs: Inputs, config: ScalingRunsConfig) -> Made:

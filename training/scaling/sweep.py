@@ -187,14 +187,14 @@ def train_all(jobs: Sequence["Job"], rank: int, world: int) -> None:
 
     rows, validation_rows = read(jobs[0].text)
     for job in jobs:
-        with _taken(job.folder) as mine:
+        with taken(job.folder) as mine:
             if mine:
                 bytes_per_token = job.text.bytes_per_token
                 train(job.config, rows, validation_rows, bytes_per_token, job.folder)
 
 
 @contextmanager
-def _taken(folder: Path) -> Iterator[bool]:
+def taken(folder: Path) -> Iterator[bool]:
     """Whether this process got the run in ``folder``; nobody else does before the block ends."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "taken").open("w") as claim:
