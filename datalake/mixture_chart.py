@@ -37,10 +37,10 @@ def draw(found: MixtureFit) -> str:
 
 def _draw_held_out(axes: Any, found: MixtureFit) -> None:
     losses = np.array(found.losses)
-    for colour, source, chosen, observed in zip(
-        _colours(len(found.laws)), found.sources, found.laws, losses.T, strict=False
+    for colour, name, chosen, observed in zip(
+        _colours(len(found.laws)), found.measured, found.laws, losses.T, strict=True
     ):
-        label = f"{source}: {chosen.kind}, {chosen.spearman:.2f}"
+        label = f"{name}: {chosen.kind}, {chosen.spearman:.2f}"
         axes.scatter(observed, chosen.held_out, s=14, color=colour, label=label)
     ends = [losses.min(), losses.max()]
     axes.plot(ends, ends, color="grey", lw=0.8, zorder=0)

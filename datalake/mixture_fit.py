@@ -1,10 +1,9 @@
 """Shares of sources that small runs find best: a regression of their losses, and what it is worth.
 
-Every source has a law of its own (``mixture_laws``), and the target is a weighted sum of sources:
-named by the recipe, or each by its natural share, which is the loss of text as it is found. A sum
-of laws can have its least between the corners where no single mixing law can (Ye et al. 2024,
-arXiv:2403.16952). The search stays among the mixtures between those that were run; the laws say
-nothing beyond.
+The loss on every source has a law of its own (``mixture_laws``), and so has that on all text. The
+target is the latter, or a sum of sources that the recipe weighs: such a sum can have its least
+between the corners where no single mixing law can (Ye et al. 2024, arXiv:2403.16952). The search
+stays between the mixtures that were run; the laws say nothing beyond.
 
 The gain over the natural shares has an interval by resampling the residuals of held-out runs.
 Where it reaches 0, the natural shares stand: a mixture is not changed for noise.
@@ -24,6 +23,7 @@ from datalake.config import Config, Refusal
 from datalake.mixture import FITTED
 from datalake.mixture_laws import Kind, Law, compete, error, fit
 
+ALL_TEXT = "all text"
 AT_BORDER = 0.01  # of the range of a share
 VARIES = 1e-3  # least range of a share for which a run says something
 SETTLED = 0.01  # shares that differ by less are those that the corpus was made with
@@ -35,7 +35,7 @@ NUM_STARTS = 4  # best runs that the search begins at, beside the natural mixtur
 class MixtureFitConfig(Config):
     """What the mixture shall be good for."""
 
-    # Weights of the losses, relative to each other; None: each source by its natural share.
+    # Weights of the losses of sources, relative to each other; None: the loss on all text.
     target: dict[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]] | None = None
     num_resamples: PositiveInt = 1000  # enough for percentiles (Efron and Tibshirani 1993)
     confidence: float = Field(default=0.95, gt=0.5, lt=1)
@@ -43,7 +43,7 @@ class MixtureFitConfig(Config):
 
 
 class Chosen(Config):
-    """The law of one source."""
+    """The law of one loss."""
 
     kind: Kind
     coefficients: tuple[float, ...] = Field(strict=False)
@@ -63,10 +63,10 @@ class MixtureFit(Config):
     natural: tuple[float, ...] = Field(strict=False)  # of all sources
     best: tuple[float, ...] = Field(strict=False)  # of all sources
     whole: float
-    weights: tuple[float, ...] = Field(strict=False)  # of the losses in the target
-    laws: tuple[Chosen, ...] = Field(strict=False)
+    weights: tuple[float, ...] = Field(strict=False)  # in the target, of the losses as below
+    laws: tuple[Chosen, ...] = Field(strict=False)  # of the losses as below
     shares: tuple[tuple[float, ...], ...] = Field(strict=False)  # of each run, varied sources
-    losses: tuple[tuple[float, ...], ...] = Field(strict=False)
+    losses: tuple[tuple[float, ...], ...] = Field(strict=False)  # of them, and at last on all text
     spearman: float  # of the target, held-out against observed
     predicted: float  # target at ``best``, bits per byte
     predicted_natural: float
@@ -78,6 +78,11 @@ class MixtureFit(Config):
     @property
     def significant(self) -> bool:
         return self.gain_low > 0
+
+    @property
+    def measured(self) -> tuple[str, ...]:
+        """What each of ``losses`` is of."""
+        return (*self.sources[: len(self.losses[0]) - 1], ALL_TEXT)
 
     @property
     def taken(self) -> dict[str, float]:
@@ -100,7 +105,7 @@ class Runs:
     sources: tuple[str, ...]
     shares: np.ndarray  # [runs, varied sources]
     natural: np.ndarray  # [sources]
-    losses: np.ndarray  # [runs, varied sources], bits per byte
+    losses: np.ndarray  # [runs, varied sources + 1], the last on all text; bits per byte
 
     @property
     def varied(self) -> tuple[str, ...]:
@@ -123,13 +128,13 @@ class Runs:
                 f"mixture_runs must hold at least {least_runs(number)} runs for {number} sources, "
                 f"got {len(rows)}"
             )
-        losses = np.array([row["losses"] for row in rows], float)
+        losses = np.array([[*row["losses"], row["loss"]] for row in rows], float)
         wrong = ~(np.isfinite(losses) & (losses > 0)).all(axis=1)
         if wrong.any():
             first = int(np.flatnonzero(wrong)[0])
             raise Refusal(
-                "mixture_runs.losses must be finite and above 0, got "
-                f"{rows[first]['losses']} in {rows[first]['run']}"
+                "losses of mixture_runs must be finite and above 0, got "
+                f"{losses[first].tolist()} in {rows[first]['run']}"
             )
         shares = np.array([row["shares"][:number] for row in rows], float)
         if (np.ptp(shares, axis=0) < VARIES).any():
@@ -183,7 +188,9 @@ def fit_mixture(runs: Runs, config: MixtureFitConfig) -> MixtureFit:
         shares=tuple(map(tuple, runs.shares.tolist())),
         losses=tuple(map(tuple, runs.losses.tolist())),
         spearman=_spearman(
-            all(kind == "constant" for kind in kinds), held @ weights, runs.losses @ weights
+            all(kind == "constant" for kind, w in zip(kinds, weights, strict=True) if w),
+            held @ weights,
+            runs.losses @ weights,
         ),
         predicted=predicted,
         predicted_natural=at_natural,
@@ -195,16 +202,16 @@ def fit_mixture(runs: Runs, config: MixtureFitConfig) -> MixtureFit:
 
 
 def _weights(runs: Runs, target: Mapping[str, float] | None) -> np.ndarray:
-    """Of the loss of each source that varies, summing to 1."""
+    """Of the loss on each source that varies and of that on all text, summing to 1."""
     if target is None:
-        weights = runs.natural[: len(runs.varied)]
+        weights = np.eye(len(runs.varied) + 1)[-1]
     else:
         if unknown := sorted(set(target) - set(runs.varied)):
             raise Refusal(
                 f"mixture_fit.target must name sources whose shares vary, "
                 f"{', '.join(runs.varied)}, got {unknown[0]}"
             )
-        weights = np.array([target.get(source, 0.0) for source in runs.varied])
+        weights = np.array([*(target.get(source, 0.0) for source in runs.varied), 0.0])
     if not weights.sum() > 0:
         raise Refusal("mixture_fit.target must have a weight above 0, got none")
     return np.asarray(weights / weights.sum())
@@ -250,8 +257,8 @@ def _gains(
 ) -> tuple[float, float]:
     """Interval of the gain at ``best``: the laws are fitted again to resampled residuals.
 
-    Those of held-out runs, since the residuals of the runs that were fitted are too small. A run's
-    residuals of all sources stay together.
+    Those of held-out runs, since the residuals of the runs that were fitted are too small. All
+    residuals of a run stay together.
     """
     random = np.random.default_rng(config.seed)
     said = np.stack([law(runs.shares) for law in laws], axis=1)

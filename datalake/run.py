@@ -27,7 +27,7 @@ from datalake.dedup.clustering.clusters import (
 from datalake.dedup.signatures.minhash import Banding, BandsConfig, MinHashConfig
 from datalake.extraction import DocumentsConfig
 from datalake.filters.bounds import SCORES, nearest
-from datalake.filters.measures.signals import Measuring, Words, measure
+from datalake.filters.measures.signals import MEASURES, Measuring, Words, measure
 from datalake.filters.rules import KeptConfig, decide, require_some_kept, resolve
 from datalake.filters.scoring.scorers import ScorerConfig, ScorerName, ScorersConfig, load, train
 from datalake.measuring import measure_documents
@@ -151,7 +151,7 @@ def signals(workspace: Workspace, inputs: Inputs, config: SignalsConfig) -> Made
         workspace,
         inputs,
         partial(measure, measuring=measuring),
-        definitions=f"{config.model_dump_json()} {folder}",
+        definitions=f"{MEASURES} {config.model_dump_json()} {folder}",
     )
     report: dict[str, int | float | str] = {
         "measured now": done.computed,
@@ -267,11 +267,13 @@ def mixture_fit(workspace: Workspace, inputs: Inputs, config: MixtureFitConfig) 
     shares = write_fitted(
         workspace.home, found, {name: sorted(some) for name, some in sorted(behind.items())}
     )
-    varied = dict(zip(found.sources, found.laws, strict=False))
+    laws = dict(zip(found.measured, found.laws, strict=True))
     report: dict[str, int | float | str] = {
         "runs": len(found.shares),
         "target": ", ".join(
-            f"{weight:.2f} {source}" for source, weight in zip(varied, found.weights, strict=True)
+            f"{weight:.2f} {name}"
+            for name, weight in zip(laws, found.weights, strict=True)
+            if weight
         ),
         "predicted": round(found.predicted, 4),
         "predicted, natural": round(found.predicted_natural, 4),
@@ -286,11 +288,11 @@ def mixture_fit(workspace: Workspace, inputs: Inputs, config: MixtureFitConfig) 
         report[f"natural share of {source}"] = round(found.natural[place], 4)
         report[f"best share of {source}"] = round(found.best[place], 4)
         report[f"share of {source} to train with"] = shares[source]
-    for source, chosen in varied.items():
-        report[f"law of {source}"] = chosen.kind
-        report[f"rank correlation of {source}, held out"] = round(chosen.spearman, 3)
+    for name, chosen in laws.items():
+        report[f"law of {name}"] = chosen.kind
+        report[f"rank correlation of {name}, held out"] = round(chosen.spearman, 3)
         for kind, miss in chosen.hold_out_errors.items():
-            report[f"hold-out error of {source}, {kind}"] = round(miss, 5)
+            report[f"hold-out error of {name}, {kind}"] = round(miss, 5)
     return Made(
         version=folder,
         content=digest,

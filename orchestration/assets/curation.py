@@ -3,6 +3,7 @@
 from typing import TypeVar
 
 from datalake.filters.scoring.scorers import ScorersConfig
+from orchestration.assets import mixtures
 from orchestration.assets.ingestion import raw_tables
 from orchestration.recipe import Recipe
 from orchestration.step import Step
@@ -87,6 +88,7 @@ def steps(recipe: Recipe) -> tuple[Step, ...]:
             section=lambda recipe: recipe.datalake.corpus,
             code=2,
             kinds=("spark", "deltalake"),
+            watched=mixtures.watched,
             says="What training may see: kept, deduplicated, cut, licence allowed, weighted.",
         ),
         Step(
