@@ -2,3 +2,7 @@
 
 Start with ``run.py``, then ``schemas.py`` and ``tables.py``.
 """
+
+from datalake.compiled import keep_apart
+
+keep_apart()

@@ -52,6 +52,7 @@ PUNCTUATIONS = COLUMN["punctuation_fraction"]
 SPACES = COLUMN["space_fraction"]
 
 _BULLET, _ELLIPSIS = 0x2022, 0x2026
+_NONE = np.uint32(0xFFFFFFFF)  # no character: NUL is one
 _LENGTHS = 256  # words up to this length are counted, not sorted, for the median
 
 # words: how many are left for the n-grams, measured: characters up to their end; characters,
@@ -95,7 +96,7 @@ def scan(data, start, end, classes, alone, stop_words, words, spans, row):
     lengths = np.zeros(_LENGTHS, np.int64)
     word, word_length, met, nonsigns, single = SEED, 0, np.uint32(0), 0, False
     in_token = 0  # 1: letters and digits, 2: other signs
-    line_length, first, last, dots, last_dots = 0, np.uint32(0), np.uint32(0), 0, 0
+    line_length, first, last, dots, last_dots = 0, _NONE, _NONE, 0, 0
     previous = np.uint32(0)
     solid_first = solid_last = end
     spans[0] = 0
@@ -148,7 +149,7 @@ def scan(data, start, end, classes, alone, stop_words, words, spans, row):
             if solid_first == end:
                 solid_first = i
             solid_last = i + size
-            if first == 0:
+            if first == _NONE:
                 first = point
             last = point
             is_word = (kind & WORD) != 0
@@ -180,7 +181,7 @@ def scan(data, start, end, classes, alone, stop_words, words, spans, row):
                 num_ends += last == _ELLIPSIS or last_dots >= 3
                 longest = max(longest, line_length)
                 line_characters += line_length
-            line_length, first, last, last_dots = 0, np.uint32(0), np.uint32(0), 0
+            line_length, first, last, last_dots = 0, _NONE, _NONE, 0
         else:
             line_length += 1
         previous = point
