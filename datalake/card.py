@@ -12,7 +12,6 @@ from pathlib import Path
 from datalake import charts
 from datalake.dedup.clustering.clusters import size_chart
 from datalake.filters.rules import REASONS
-from datalake.findings import NUM_BINS
 from datalake.funnel import STAGES, Count, Funnel
 
 _STYLE = """
@@ -33,12 +32,10 @@ td.share { width: 30%; } td.share span { display: block; height: .7rem; border-r
 code { background: var(--soft); padding: .1rem .3rem; border-radius: .2rem; }
 details { margin: .4rem 0; } summary { cursor: pointer; }
 blockquote { margin: .5rem 0; padding: .5rem .9rem; border-left: 3px solid var(--line);
-  background: var(--soft); border-radius: .2rem; font-size: .85rem; white-space: pre-wrap;
-  overflow-wrap: anywhere; }
+  background: var(--soft); border-radius: .2rem; white-space: pre-wrap;
+  overflow-wrap: anywhere; font: .8rem/1.5 ui-monospace, monospace; }
 blockquote b { display: block; margin-bottom: .3rem; } del { background: #d55e0033; }
 ins { background: #0072b233; text-decoration: none; }
-.multiples { display: grid; gap: 1rem;
-  grid-template-columns: repeat(auto-fit, minmax(20rem, 1fr)); }
 a { color: inherit; overflow-wrap: anywhere; }
 """
 
@@ -146,13 +143,9 @@ def length_chart(funnel: Funnel) -> str:
 def score_chart(funnel: Funnel, name: str) -> str:
     """Documents by one score, stacked by source, as SVG."""
     histogram = funnel.scores[name]
-    step = (histogram.high - histogram.low) / NUM_BINS
     rows = [
-        (
-            f"{histogram.low + k * step:.3g}",
-            {source: float(counts[k]) for source, counts in histogram.counts.items()},
-        )
-        for k in range(NUM_BINS)
+        (f"{edge:.3g}", {source: float(n[k]) for source, n in histogram.counts.items()})
+        for k, edge in enumerate(histogram.edges[:-1])
     ]
     return charts.columns(rows, _colours(funnel), f"Documents by the score {name}")
 
@@ -224,9 +217,10 @@ def _dropped(funnel: Funnel) -> str:
 def _duplicates(funnel: Funnel) -> str:
     kept = funnel.total("kept").documents
     said = (
-        "<p><i>Exact</i> copies differ in case and white space at most; <i>near</i> copies share "
-        "a band of MinHash minima. Of each cluster one document stays: with a known licence "
-        "before others, then the longest.</p>"
+        "<p><i>Exact</i> copies differ in case and white space at most, copies by <i>url</i> "
+        "stand at the same address, and <i>near</i> copies share a band of MinHash minima. Of "
+        "each cluster the best document stays: by the recipe's choice or the longest, then the "
+        "one whose licence binds least, then the one found first.</p>"
     )
     for source, kinds in funnel.copies.items():
         rows = [(k, c, c.documents / kept, funnel.sources.index(source)) for k, c in kinds.items()]
@@ -287,10 +281,12 @@ def _scores(funnel: Funnel) -> str:
     if not funnel.scores:
         return ""
     drawn = "".join(
-        f"<figure><figcaption>{escape(name)}</figcaption>{score_chart(funnel, name)}</figure>"
-        for name in sorted(funnel.scores)
+        f"<h3>{escape(name)}</h3>{score_chart(funnel, name)}" for name in sorted(funnel.scores)
     )
-    return f'<h2>Scores</h2><div class="multiples">{drawn}</div>'
+    return (
+        "<h2>Scores</h2><p>What the recipe's scorers say of every document, kept or not; the "
+        f"outermost hundredth on each side is in the outermost column.</p>{drawn}"
+    )
 
 
 def _samples(funnel: Funnel) -> str:

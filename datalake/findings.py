@@ -14,6 +14,8 @@ import pyarrow.compute as pc
 from datalake.tables import Lake
 
 NUM_BINS = 20
+_WIDE = 100  # times the lowest
+_SAMPLE = 1_000_000  # documents; 8 bytes each
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +37,22 @@ class Found:
 
 @dataclass(frozen=True)
 class Histogram:
-    """Documents by the value of a score: equal bins from ``low`` to ``high``."""
+    """Documents by the value of a score: equal bins from ``low`` to ``high``.
+
+    These are the 1st and the 99th percentile; what lies outside is in the first or last bin. Where
+    they are far apart, bins are equal in the logarithm, as perplexities need it.
+    """
 
     low: float
     high: float
     counts: Mapping[str, Sequence[int]]  # source -> NUM_BINS counts
+
+    @property
+    def edges(self) -> np.ndarray:
+        """Where the bins begin and the last one ends: ``float64 [NUM_BINS + 1]``."""
+        if self.low > 0 and self.high > _WIDE * self.low:
+            return np.geomspace(self.low, self.high, NUM_BINS + 1)
+        return np.linspace(self.low, max(self.high, self.low + 1e-9), NUM_BINS + 1)
 
 
 def count_cuts(lake: Lake, version: int) -> dict[str, dict[str, Places]]:
@@ -87,25 +100,37 @@ def score_histograms(lake: Lake, version: int) -> dict[str, Histogram]:
                 sources = np.array(batch["source"].to_pylist(), object)
                 yield sources, names, scores.astype(float).reshape(-1, len(names))
 
-    low: dict[str, float] = {}
-    high: dict[str, float] = {}
-    for _, names, scores in batches():
-        for k, name in enumerate(names):
-            said = scores[:, k][np.isfinite(scores[:, k])]
-            if len(said):
-                low[name] = min(low.get(name, np.inf), float(said.min()))
-                high[name] = max(high.get(name, -np.inf), float(said.max()))
+    low, high = _bounds(batches())
+    edges = {name: Histogram(low[name], high[name], {}).edges for name in low}
     counts: dict[str, dict[str, np.ndarray]] = {name: {} for name in low}
     for sources, names, scores in batches():
         for k, name in enumerate(names):
             for source in np.unique(sources) if name in low else ():
                 said = scores[sources == source, k]
                 said = said[np.isfinite(said)]
-                hist, _ = np.histogram(said, NUM_BINS, (low[name], high[name]))
-                counts[name][source] = counts[name].get(source, np.zeros(NUM_BINS, int)) + hist
+                bins = np.clip(np.searchsorted(edges[name], said, "right") - 1, 0, NUM_BINS - 1)
+                more = np.bincount(bins, minlength=NUM_BINS)
+                counts[name][source] = counts[name].get(source, np.zeros(NUM_BINS, int)) + more
     return {
         name: Histogram(
             low[name], high[name], {s: n.tolist() for s, n in sorted(counts[name].items())}
         )
         for name in low
     }
+
+
+def _bounds(
+    batches: Iterable[tuple[np.ndarray, list[str], np.ndarray]],
+) -> tuple[dict[str, float], dict[str, float]]:
+    """1st and 99th percentile of every score, of the first ``_SAMPLE`` documents."""
+    seen: dict[str, list[np.ndarray]] = {}
+    for _, names, scores in batches:
+        for k, name in enumerate(names):
+            if sum(map(len, seen.setdefault(name, []))) < _SAMPLE:
+                seen[name].append(scores[:, k][np.isfinite(scores[:, k])])
+    said = {name: np.concatenate(some) for name, some in seen.items()}
+    low, high = (
+        {name: float(np.percentile(some, share)) for name, some in said.items() if len(some)}
+        for share in (1, 99)
+    )
+    return low, high

@@ -27,7 +27,7 @@ from datalake.dedup.clustering.clusters import (
 from datalake.dedup.signatures.minhash import Banding, BandsConfig, MinHashConfig
 from datalake.extraction import DocumentsConfig
 from datalake.filters.bounds import SCORES, nearest
-from datalake.filters.measures.signals import Measuring, Words, measure
+from datalake.filters.measures.signals import MEASURES, Measuring, Words, measure
 from datalake.filters.rules import KeptConfig, decide, require_some_kept, resolve
 from datalake.filters.scoring.scorers import ScorerConfig, ScorerName, ScorersConfig, load, train
 from datalake.measuring import measure_documents
@@ -151,7 +151,7 @@ def signals(workspace: Workspace, inputs: Inputs, config: SignalsConfig) -> Made
         workspace,
         inputs,
         partial(measure, measuring=measuring),
-        definitions=f"{config.model_dump_json()} {folder}",
+        definitions=f"{MEASURES} {config.model_dump_json()} {folder}",
     )
     report: dict[str, int | float | str] = {
         "measured now": done.computed,

@@ -77,12 +77,14 @@ from datalake.filters.measures.language_score import language_score
 from datalake.filters.measures.signal_columns import COLUMN, NUMBERS
 from datalake.licences import licence_class
 from datalake.schemas import TABLES
+from datalake.text_bytes import text_bytes
 
 STOP_WORDS = ("the", "be", "to", "of", "and", "that", "have", "with")  # Gopher
 
 COPIED = ("doc_id", "source", "uri", "language", "licence", "num_bytes", "snapshot")
 INPUT_COLUMNS = (*COPIED, "title", "text")  # of ``documents``
-_DIGESTED = tuple(name for name in INPUT_COLUMNS if name not in ("snapshot", "text"))
+MEASURES = 1  # raised by hand when a measurement comes to give another number
+_DIGESTED = tuple(name for name in INPUT_COLUMNS if name != "text")
 
 _COMPRESSED_BYTES = 1_000_000  # of a document; the ratio is settled long before
 
@@ -113,7 +115,7 @@ def measure(documents: pa.RecordBatch, measuring: Measuring) -> pa.RecordBatch:
     A null text counts as an empty one.
     """
     text = texts_of(documents)
-    data, offsets = buffers(text)
+    data, offsets = text_bytes(text)
     numbers = measure_text(text, measuring.words)
     texts = [data[a:b].tobytes() for a, b in pairwise(offsets)]
     columns = {name: documents[name] for name in COPIED}
@@ -141,7 +143,7 @@ def measure_text(text: pa.LargeStringArray, words: Words = "unicode") -> np.ndar
     """The signals of ``NUMBERS``, one row a text: ``float64 [rows, len(NUMBERS)]``."""
     from datalake.filters.measures import signal_kernels  # numba
 
-    data, offsets = buffers(text)
+    data, offsets = text_bytes(text)
     numbers = np.zeros((len(text), len(NUMBERS)))
     signal_kernels.measure(
         data, offsets, character_classes(), alone_class(words), _stop_table(), numbers
@@ -153,18 +155,18 @@ def count_tokens(text: pa.Array) -> np.ndarray:
     """``num_tokens`` of every text: ``int64 [rows]``; 0 of null."""
     from datalake.filters.measures import scan_kernels  # numba
 
-    data, offsets = buffers(text.cast(pa.large_string()).fill_null(""))
+    data, offsets = text_bytes(text)
     counts = np.zeros(len(text), np.int64)
     scan_kernels.count_tokens(data, offsets, character_classes(), counts)
     return counts
 
 
 def measured_digests(documents: pa.RecordBatch) -> pa.StringArray:
-    """What each row was measured from, without the recipe: XXH3, 128 bits, of all but snapshot.
+    """What each row was measured from, without the recipe: XXH3, 128 bits.
 
-    Two rows have equal digests where every column of ``INPUT_COLUMNS`` but ``snapshot`` is equal.
+    Two rows have equal digests where every column of ``INPUT_COLUMNS`` is equal.
     """
-    data, offsets = buffers(texts_of(documents))
+    data, offsets = text_bytes(documents["text"])
     columns = [documents[name].to_pylist() for name in _DIGESTED]
     digests = []
     for row, (start, end) in zip(zip(*columns, strict=True), pairwise(offsets), strict=True):
@@ -178,17 +180,6 @@ def measured_digests(documents: pa.RecordBatch) -> pa.StringArray:
 def texts_of(documents: pa.RecordBatch) -> pa.LargeStringArray:
     """The column ``text``, with '' where it is null."""
     return documents["text"].cast(pa.large_string()).fill_null("")
-
-
-def buffers(text: pa.LargeStringArray) -> tuple[np.ndarray, np.ndarray]:
-    """Bytes and row offsets of an Arrow array without nulls: ``[bytes]``, ``[rows + 1]``."""
-    _, offsets, data = text.buffers()
-    if offsets is None or len(offsets) == 0:  # no rows
-        return np.zeros(0, np.uint8), np.zeros(len(text) + 1, np.int64)
-    bounds = np.frombuffer(offsets, np.int64)[text.offset : text.offset + len(text) + 1]
-    if data is None:  # every text is empty
-        return np.zeros(0, np.uint8), np.zeros(len(text) + 1, np.int64)
-    return np.frombuffer(data, np.uint8), bounds
 
 
 def alone_class(words: Words) -> np.uint32:

@@ -244,7 +244,7 @@ def test_a_digest_changes_with_every_column_that_is_measured() -> None:
         other = batch.set_column(
             batch.schema.get_field_index(name), field, pa.array(value, field.type)
         )
-        assert (measured_digests(other)[0].as_py() == first) == (name == "snapshot")
+        assert measured_digests(other)[0].as_py() != first, name
 
 
 class Length:
