@@ -38,7 +38,7 @@ def draw(found: MixtureFit) -> str:
 def _draw_held_out(axes: Any, found: MixtureFit) -> None:
     losses = np.array(found.losses)
     for colour, name, chosen, observed in zip(
-        _colours(len(found.laws)), found.measured, found.laws, losses.T, strict=True
+        _colours(len(found.laws)), found.sources, found.laws, losses.T, strict=False
     ):
         label = f"{name}: {chosen.kind}, {chosen.spearman:.2f}"
         axes.scatter(observed, chosen.held_out, s=14, color=colour, label=label)
@@ -51,15 +51,14 @@ def _draw_held_out(axes: Any, found: MixtureFit) -> None:
 
 def _draw_shares(axes: Any, found: MixtureFit) -> None:
     """One share moves over what was tried, and the others keep their proportions."""
-    shares, losses = np.array(found.shares), np.array(found.losses)
+    shares = np.array(found.shares)
     best = np.array(found.best[: shares.shape[1]])
-    observed = losses @ np.array(found.weights)
     for k, colour in enumerate(_colours(len(best))):
         across = np.linspace(shares[:, k].min(), shares[:, k].max(), _POINTS)
         others = np.delete(best, k)
         line = np.insert((found.whole - across)[:, None] * others / others.sum(), k, across, axis=1)
         axes.plot(across, found.target(line), color=colour, lw=1, label=found.sources[k])
-        axes.scatter(shares[:, k], observed, s=10, color=colour, alpha=0.6)
+        axes.scatter(shares[:, k], found.observed, s=10, color=colour, alpha=0.6)
         axes.axvline(found.natural[k], color=colour, lw=0.8, ls=":")
         axes.scatter([best[k]], [found.predicted], marker="D", s=26, color=colour, zorder=3)
     axes.set(xlabel="share (dotted: natural)", ylabel="target, bits per byte")

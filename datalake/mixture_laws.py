@@ -18,6 +18,7 @@ Kind = Literal["constant", "linear", "power", "exponential", "quadratic"]
 KINDS: tuple[Kind, ...] = ("constant", "linear", "power", "exponential", "quadratic")
 SMALLEST = 1e-6  # share that a logarithm is still taken of
 RIDGE = 1e-4  # of the variance of a feature: it decides only what the runs leave open
+SURE = 2.0  # standard errors
 FLOORS = (0.0, 0.5, 0.9)  # of the least loss: where the search for c begins
 
 
@@ -72,12 +73,22 @@ def held_out(kind: Kind, shares: np.ndarray, losses: np.ndarray) -> np.ndarray:
 
 
 def compete(shares: np.ndarray, losses: np.ndarray) -> Mapping[Kind, np.ndarray]:
-    """``held_out`` of every kind that the runs can decide, that of least error first."""
+    """``held_out`` of every kind that the runs can decide, the one to take first.
+
+    That is the one of least error, if its squared errors are less than the constant's by more than
+    ``SURE`` standard errors of their difference; with few runs some law always fits the noise.
+    """
     able = [
         kind for kind in KINDS if num_coefficients(kind, shares.shape[1]) < max(2, len(losses) - 1)
     ]
     says = {kind: held_out(kind, shares, losses) for kind in able}
-    return dict(sorted(says.items(), key=lambda item: error(item[1], losses)))
+    ranked = sorted(able, key=lambda kind: error(says[kind], losses))
+    squares = {kind: np.log(says[kind] / losses) ** 2 for kind in able}
+    better = squares["constant"] - squares[ranked[0]]
+    if better.mean() <= SURE * better.std(ddof=1) / math.sqrt(len(losses)):
+        ranked.remove("constant")
+        ranked.insert(0, "constant")
+    return {kind: says[kind] for kind in ranked}
 
 
 def error(predicted: np.ndarray, losses: np.ndarray) -> float:

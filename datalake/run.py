@@ -267,14 +267,13 @@ def mixture_fit(workspace: Workspace, inputs: Inputs, config: MixtureFitConfig) 
     shares = write_fitted(
         workspace.home, found, {name: sorted(some) for name, some in sorted(behind.items())}
     )
-    laws = dict(zip(found.measured, found.laws, strict=True))
+    laws = dict(zip(found.sources, found.laws, strict=False))
     report: dict[str, int | float | str] = {
         "runs": len(found.shares),
         "target": ", ".join(
-            f"{weight:.2f} {name}"
-            for name, weight in zip(laws, found.weights, strict=True)
-            if weight
+            f"{weight:.2f} {name}" for name, weight in zip(laws, found.weights, strict=True)
         ),
+        "error of that sum": round(found.sum_error, 5),
         "predicted": round(found.predicted, 4),
         "predicted, natural": round(found.predicted_natural, 4),
         "gain": f"{found.gain:.2%}",

@@ -93,7 +93,7 @@ def test_the_known_optimum_of_mixing_laws_is_found_through_noise() -> None:
 
 def test_laws_without_noise_are_found_exactly() -> None:
     found = found_by(mixing_law, 0)
-    for k, chosen in enumerate(found.laws[:2]):
+    for k, chosen in enumerate(found.laws):
         assert chosen.kind == "exponential"
         assert chosen.coefficients[0] == pytest.approx(FLOORS[k], abs=1e-3)
         assert chosen.hold_out_errors["exponential"] < 1e-6 < chosen.hold_out_errors["linear"]
@@ -103,7 +103,7 @@ def test_laws_without_noise_are_found_exactly() -> None:
 
 def test_power_laws_of_the_shares_are_told_from_mixing_laws() -> None:
     found = found_by(lambda shares: 1.2 * shares**-0.15, 0.002)
-    assert {chosen.kind for chosen in found.laws[:2]} == {"power"}
+    assert {chosen.kind for chosen in found.laws} == {"power"}
     assert found.best == pytest.approx([0.5, 0.5], abs=0.03)
 
 
@@ -122,20 +122,44 @@ def test_more_sources_are_mixed_as_well(number: int) -> None:
     assert sum(found.best) == pytest.approx(1) and found.significant
 
 
-def test_shares_that_do_nothing_change_nothing() -> None:
-    """Noise alone is a sure gain seldom, and then a small one."""
-    gained = [found_by(np.ones_like, 0.01, seed=seed) for seed in range(20)]
-    assert sum(found.significant for found in gained) <= 3
+def sure_gains(seeds: range) -> int:
+    """How often noise alone passes for a gain."""
+    config = MixtureFitConfig(num_resamples=100)
+    gained = [found_by(np.ones_like, 0.01, config, seed) for seed in seeds]
     for found in gained:
         if not found.significant:
             assert found.taken == {"code": 0.2, "web": 0.8}
+    return sum(found.significant for found in gained)
+
+
+def test_shares_that_do_nothing_change_nothing() -> None:
+    assert sure_gains(range(6)) == 0
+
+
+@pytest.mark.slow
+def test_noise_passes_for_a_gain_as_seldom_as_the_interval_says() -> None:
+    assert sure_gains(range(200)) <= 10
+
+
+def regret(noise: float, seed: int) -> float:
+    """How much worse than the natural mixture the shares are that a fit would have us train with.
+
+    Half a percent is all that can be gained.
+    """
+    found = found_by(mixing_law, noise, MixtureFitConfig(num_resamples=100), seed)
+    taken = np.array([found.taken["code"], found.taken["web"]])
+    return float(mixing_law(taken) @ NATURAL / (mixing_law(NATURAL) @ NATURAL) - 1)
+
+
+def test_a_small_gain_is_not_chased_to_a_corner() -> None:
+    assert max(regret(noise, seed) for noise in (0.002, 0.01) for seed in range(4)) < 0.005
 
 
 def test_the_loss_on_all_text_is_the_target_by_default() -> None:
     line = two(2001)
     best = line[(mixing_law(line) @ NATURAL).argmin()]
     found = found_by(mixing_law, 0.002, QUICK)
-    assert found.weights == (0, 0, 1) and found.measured == ("code", "web", "all text")
+    assert found.weights == pytest.approx(NATURAL, abs=0.02) and found.sum_error < 0.005
     assert found.best == pytest.approx(best, abs=0.1)
     assert found.best[0] < found_by(mixing_law, 0.002).best[0]
 
