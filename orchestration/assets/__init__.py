@@ -18,6 +18,7 @@ def steps(recipe: Recipe) -> tuple[Step, ...]:
     """Every asset of the graph that ``recipe`` describes."""
     return (
         *ingestion.steps(recipe),
+        alignment.INSTRUCTIONS,
         *curation.steps(recipe),
         *tokens.STEPS,
         *mixtures.steps(recipe),

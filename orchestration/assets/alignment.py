@@ -2,16 +2,18 @@
 
 from orchestration.step import Step
 
+# Before the data is chosen, which must not hold what it asks.
+INSTRUCTIONS = Step(
+    key="instructions",
+    group="alignment",
+    build="alignment.run:instructions",
+    section=lambda recipe: recipe.alignment.instructions,
+    kinds=("python", "deltalake"),
+    says="Tasks with a demonstration and a grader, each content in one split for good.",
+    tells=("families",),
+)
+
 STEPS = (
-    Step(
-        key="instructions",
-        group="alignment",
-        build="alignment.run:instructions",
-        section=lambda recipe: recipe.alignment.instructions,
-        kinds=("python", "deltalake"),
-        says="Tasks with a demonstration and a grader, each content in one split for good.",
-        tells=("families",),
-    ),
     Step(
         key="sft_model",
         group="alignment",
