@@ -75,7 +75,7 @@ def held_out(kind: Kind, shares: np.ndarray, losses: np.ndarray) -> np.ndarray:
 def compete(shares: np.ndarray, losses: np.ndarray) -> Mapping[Kind, np.ndarray]:
     """``held_out`` of every kind that the runs can decide, the one to take first.
 
-    That is the one of least error, if its squared errors are less than the constant's by more than
+    That is the one of least error, if its absolute errors are less than the constant's by more than
     ``SURE`` standard errors of their difference; with few runs some law always fits the noise.
     """
     able = [
@@ -83,8 +83,8 @@ def compete(shares: np.ndarray, losses: np.ndarray) -> Mapping[Kind, np.ndarray]
     ]
     says = {kind: held_out(kind, shares, losses) for kind in able}
     ranked = sorted(able, key=lambda kind: error(says[kind], losses))
-    squares = {kind: np.log(says[kind] / losses) ** 2 for kind in able}
-    better = squares["constant"] - squares[ranked[0]]
+    misses = {kind: np.abs(np.log(says[kind] / losses)) for kind in able}
+    better = misses["constant"] - misses[ranked[0]]
     if better.mean() <= SURE * better.std(ddof=1) / math.sqrt(len(losses)):
         ranked.remove("constant")
         ranked.insert(0, "constant")

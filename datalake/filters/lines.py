@@ -24,6 +24,7 @@ from datalake.cuts import SCHEMA, cuts_of
 from datalake.filters.bounds import nearest
 from datalake.filters.measures import line_constants as constants
 from datalake.filters.measures.characters import character_classes
+from datalake.text_bytes import text_bytes
 
 if TYPE_CHECKING:
     from datalake.filters.measures.signals import Words
@@ -87,10 +88,10 @@ def cut_lines(
 def _cuts(documents: pa.RecordBatch, rows: np.ndarray, name: str, words: "Words") -> pa.RecordBatch:
     """Cuts that the rules ``name`` make in the documents ``rows`` of the batch."""
     from datalake.filters.measures import line_kernels  # numba
-    from datalake.filters.measures.signals import alone_class, buffers, texts_of
+    from datalake.filters.measures.signals import alone_class, texts_of
 
     text = texts_of(documents).take(pa.array(rows))
-    data, offsets = buffers(text)
+    data, offsets = text_bytes(text)
     lines, edits = line_kernels.judge_documents(
         data, offsets, character_classes(), alone_class(words), VARIANTS[name]
     )

@@ -13,7 +13,6 @@ import numpy as np
 import pyarrow as pa
 from numba import njit
 
-from datalake.dedup.benchmarks.index import buffers
 from datalake.dedup.benchmarks.items import Items
 from datalake.dedup.benchmarks.search import plan, tally
 from datalake.dedup.benchmarks.styles import (
@@ -25,6 +24,7 @@ from datalake.dedup.benchmarks.styles import (
     Style,
     Substring,
 )
+from datalake.text_bytes import text_bytes
 from tests.benchmarks.report import Result, seconds_in_turn, show
 
 NUM_ITEMS = 100_000
@@ -80,7 +80,7 @@ def _case(style: Style, items: Items, batches: list[pa.RecordBatch]) -> Result:
     taken = seconds_in_turn(
         {
             "ours": lambda: [tally(batch, search) for batch in batches],
-            "floor": lambda: [_touch(buffers(batch["text"])[0]) for batch in batches],
+            "floor": lambda: [_touch(text_bytes(batch["text"])[0]) for batch in batches],
         },
         repeats=3,
     )

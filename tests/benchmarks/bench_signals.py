@@ -30,7 +30,8 @@ import pyarrow as pa
 from numba import njit
 
 from datalake.dedup.signatures.minhash import Banding, BandsConfig
-from datalake.filters.measures.signals import Measuring, buffers, measure, measure_text
+from datalake.filters.measures.signals import Measuring, measure, measure_text
+from datalake.text_bytes import text_bytes
 from tests.benchmarks.bench_extract import one_core
 from tests.benchmarks.report import Result, show
 from tests.datalake.document_rows import documents
@@ -120,7 +121,7 @@ def _seconds(job: Callable[[], object]) -> float:
 
 def _measured(texts: list[str], kind: str, source: str) -> list[Result]:
     column = pa.array(texts, pa.large_string())
-    data = buffers(column)[0]
+    data = text_bytes(column)[0]
     columns = [column.slice(k, BATCH) for k in range(0, len(column), BATCH)]
     batches = [documents(*texts[k : k + BATCH], source=source) for k in range(0, len(texts), BATCH)]
     measuring = Measuring(Banding.of(BandsConfig()))

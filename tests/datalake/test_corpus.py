@@ -5,10 +5,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from datalake.corpus import Survivors
+from datalake.cuts import APPLIED, Cuts
 from datalake.schemas import TABLES
 from tests.datalake.document_rows import documents
 
 TEXTS = [f"text {k}" for k in range(20)]
+NO_CUTS = Cuts.of(TABLES["cuts"].arrow.empty_table().select(APPLIED))
 
 
 @given(st.lists(st.integers(0, 25), unique=True))
@@ -20,7 +22,7 @@ def test_survivors_are_taken_whatever_their_order(ids: list[int]) -> None:
         }
     )
     batch = documents(*TEXTS)
-    taken = Survivors.of(rows, {"web": 2.0}).take(batch)
+    taken = Survivors.of(rows, {"web": 2.0}, NO_CUTS).take(batch)
     assert taken.schema.equals(TABLES["corpus"].arrow)
     assert taken["text"].to_pylist() == [text for k, text in enumerate(TEXTS) if k in ids]
     for row in taken.to_pylist():

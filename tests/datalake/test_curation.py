@@ -105,15 +105,20 @@ class Run:
         return {int(row["doc_id"], 16): row for row in rows}
 
 
-def test_signals_in_spark_are_those_of_the_batch(spark_workspace: Workspace) -> None:
-    done = Run.of(spark_workspace, [pages().slice(0, 3), pages().slice(3)]).through("signals")
+@pytest.fixture(scope="module")
+def done(_spark_scratch: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """One run through all stages, which tests only read."""
+    workspace = Workspace(home=tmp_path_factory.mktemp("curated"), say=lambda line: None)
+    return Run.of(workspace, [pages().slice(0, 5), pages().slice(5)]).through("corpus")
+
+
+def test_signals_in_spark_are_those_of_the_batch(done: Run) -> None:
     expected = measure(pages(), Measuring(Banding.of(BandsConfig()))).to_pylist()
     assert list(dict(sorted(done.rows("signals").items())).values()) == expected
     assert done.made["signals"].report["chance to find similarity 0.8"] == 0.9235
 
 
-def test_each_document_is_kept_or_has_its_reason(spark_workspace: Workspace) -> None:
-    done = Run.of(spark_workspace, [pages()]).through("kept")
+def test_each_document_is_kept_or_has_its_reason(done: Run) -> None:
     reasons = {k: row["reason"] for k, row in done.rows("kept").items()}
     dropped = {4: "too_few_words", 5: "empty", 7: "licence_refused"}
     assert reasons == {k: dropped.get(k) for k in range(8)}
@@ -126,10 +131,7 @@ def test_each_document_is_kept_or_has_its_reason(spark_workspace: Workspace) -> 
     }
 
 
-def test_copies_are_clustered_and_dropped_documents_take_no_part(
-    spark_workspace: Workspace,
-) -> None:
-    done = Run.of(spark_workspace, [pages()]).through("duplicates")
+def test_copies_are_clustered_and_dropped_documents_take_no_part(done: Run) -> None:
     rows = done.rows("duplicates")
     assert {
         k: (int(r["cluster"], 16), int(r["survivor"], 16), r["kind"]) for k, r in rows.items()
@@ -144,8 +146,7 @@ def test_copies_are_clustered_and_dropped_documents_take_no_part(
     assert (report["survivors"], report["exact copies"], report["near copies"]) == (3, 1, 1)
 
 
-def test_the_corpus_is_every_survivor_with_its_text_and_weight(spark_workspace: Workspace) -> None:
-    done = Run.of(spark_workspace, [pages().slice(0, 5), pages().slice(5)]).through("corpus")
+def test_the_corpus_is_every_survivor_with_its_text_and_weight(done: Run) -> None:
     source = done.rows("documents")
     for k, row in done.rows("corpus").items():
         same = set(TABLES["corpus"].arrow.names) - {"cluster", "weight", "text", *SIZES}
@@ -157,36 +158,34 @@ def test_the_corpus_is_every_survivor_with_its_text_and_weight(spark_workspace: 
     assert {k: int(r["cluster"], 16) for k, r in done.rows("corpus").items()} == {1: 0, 3: 3, 6: 6}
 
 
-def test_order_and_parts_of_the_documents_change_nothing(spark_workspace: Workspace) -> None:
-    forwards = Run.of(spark_workspace, [pages()]).through("corpus")
+def test_order_and_parts_of_the_documents_change_nothing(
+    spark_workspace: Workspace, done: Run
+) -> None:
     backwards = pages().take(pa.array(range(7, -1, -1)))
     again = Run.of(spark_workspace, [backwards.slice(k, 1) for k in range(8)]).through("corpus")
     assert {n: m.content for n, m in again.made.items()} == {
-        n: m.content for n, m in forwards.made.items()
+        n: m.content for n, m in done.made.items()
     }
 
 
-def test_a_corpus_joined_in_spark_equals_one_by_broadcast_ids(spark_workspace: Workspace) -> None:
-    done = Run.of(spark_workspace, [pages()]).through("corpus")
+def test_a_corpus_joined_in_spark_equals_one_by_broadcast_ids(done: Run) -> None:
     again = {name: done.versions[name] for name in ("documents", "duplicates", "cuts")}
-    joined, weights = corpora.build(spark_workspace, again, MIXTURE, max_broadcast=0)
+    joined, weights = corpora.build(done.workspace, again, MIXTURE, max_broadcast=0)
     assert joined.content == done.made["corpus"].content
     assert weights == MIXTURE.weights
 
 
 @pytest.mark.parametrize("max_broadcast", [100, 0])
-def test_a_source_of_weight_zero_stays_out(spark_workspace: Workspace, max_broadcast: int) -> None:
-    done = Run.of(spark_workspace, [pages()]).through("cuts")
+def test_a_source_of_weight_zero_stays_out(done: Run, max_broadcast: int) -> None:
     no_web = WeightsConfig(kind="weights", weights={"web": 0.0, "code": 1.0})
-    made, _ = corpora.build(spark_workspace, done.versions, no_web, max_broadcast=max_broadcast)
-    assert spark_workspace.lake.read("corpus", made.version)["source"].to_pylist() == ["code"]
+    made, _ = corpora.build(done.workspace, done.versions, no_web, max_broadcast=max_broadcast)
+    assert done.workspace.lake.read("corpus", made.version)["source"].to_pylist() == ["code"]
 
 
-def test_a_mixture_without_any_weight_is_refused(spark_workspace: Workspace) -> None:
-    done = Run.of(spark_workspace, [pages()]).through("cuts")
+def test_a_mixture_without_any_weight_is_refused(done: Run) -> None:
     nothing = WeightsConfig(kind="weights", weights={"web": 0.0, "code": 0.0})
     with pytest.raises(Refusal, match="must give a source with documents a weight above 0, got 0"):
-        corpora.build(spark_workspace, done.versions, nothing)
+        corpora.build(done.workspace, done.versions, nothing)
 
 
 def test_rules_that_keep_nothing_are_refused_with_their_counts(spark_workspace: Workspace) -> None:
@@ -202,10 +201,9 @@ def test_a_source_without_rules_is_refused_before_any_work(spark_workspace: Work
         run.kept(spark_workspace, done.versions, RULES)
 
 
-def test_the_data_card_counts_what_came_through(spark_workspace: Workspace) -> None:
-    done = Run.of(spark_workspace, [pages()]).through("corpus")
-    inputs = {**done.versions, "raw/web": raw_web(spark_workspace)}
-    made = run.data_card(spark_workspace, inputs, run.DataCardConfig(title="Pages & files"))
+def test_the_data_card_counts_what_came_through(done: Run) -> None:
+    inputs = {**done.versions, "raw/web": raw_web(done.workspace)}
+    made = run.data_card(done.workspace, inputs, run.DataCardConfig(title="Pages & files"))
     folder = Path(str(made.version))
     counts = json.loads((folder / "funnel.json").read_text())
     stages = {
@@ -233,7 +231,7 @@ def test_the_data_card_counts_what_came_through(spark_workspace: Workspace) -> N
     page = (folder / "index.html").read_text()
     assert "<h1>Pages &amp; files</h1>" in page and "too_few_words" in page
     assert "src=" not in page and "href=" not in page  # nothing is fetched
-    again = run.data_card(spark_workspace, inputs, run.DataCardConfig(title="Pages & files"))
+    again = run.data_card(done.workspace, inputs, run.DataCardConfig(title="Pages & files"))
     assert (again.version, again.content) == (made.version, made.content)
     assert all(svg.startswith("<svg") and len(svg) < 100_000 for svg in made.plots.values())
 

@@ -49,7 +49,7 @@ def curated(workspace: Workspace, rows: Sequence[int], of: pa.RecordBatch) -> di
     return made
 
 
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("seed", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_snapshots_in_any_split_come_to_what_a_run_from_scratch_gives(
     spark_workspace: Workspace, tmp_path: Path, seed: int
 ) -> None:

@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from datalake.filters.measures.characters import ALONE, TABLE_SIZE, character_classes, lower_cases
+from datalake.text_bytes import text_bytes
 
 Tokens = Literal["words", "joined words", "characters"]
 
@@ -80,7 +81,7 @@ class Index:
         """Every n-gram of the items in every text: ``int64 [hits, NUM_FIELDS]``, see ``find``."""
         from datalake.dedup.benchmarks import kernels as kernels
 
-        data, offsets = buffers(text)
+        data, offsets = text_bytes(text)
         room = _HITS
         while True:
             hits = np.empty((room, kernels.NUM_FIELDS), np.int64)
@@ -108,7 +109,7 @@ def count_tokens(text: pa.Array, tokens: Tokens) -> np.ndarray:
     """How many tokens each text has: ``int64 [texts]``."""
     from datalake.dedup.benchmarks import kernels as kernels
 
-    data, offsets = buffers(text)
+    data, offsets = text_bytes(text)
     counts = np.zeros(len(text), np.int64)
     kernels.count_tokens(data, offsets, codes_of(tokens), counts)
     return counts
@@ -118,7 +119,7 @@ def token_starts(text: pa.Array, tokens: Tokens) -> tuple[np.ndarray, np.ndarray
     """First byte of every token, from its text's first, and where each text's tokens begin."""
     from datalake.dedup.benchmarks import kernels as kernels
 
-    data, offsets = buffers(text)
+    data, offsets = text_bytes(text)
     firsts = np.append(0, np.cumsum(count_tokens(text, tokens)))
     hashes, starts, stops = _token_arrays(int(firsts[-1]))
     kernels.tokenise(data, offsets, codes_of(tokens), np.uint64(0), hashes, starts, stops)
@@ -155,7 +156,7 @@ def _build(
     """The index, or None where two different n-grams have one hash under this seed."""
     from datalake.dedup.benchmarks import kernels as kernels
 
-    data, offsets = buffers(text)
+    data, offsets = text_bytes(text)
     codes = codes_of(tokens)
     item_firsts = np.append(0, np.cumsum(count_tokens(text, tokens)))
     token_hashes, starts, stops = _token_arrays(int(item_firsts[-1]))
@@ -268,13 +269,3 @@ def codes_of(tokens: Tokens) -> np.ndarray:
     kinds[inside] = kernels.INSIDE
     kinds[(character_classes() & ALONE) > 0] = kernels.ALONE
     return (kinds.astype(np.uint32) << np.uint32(kernels.KIND_SHIFT)) | lower_cases()
-
-
-def buffers(text: pa.Array) -> tuple[np.ndarray, np.ndarray]:
-    """Bytes and row offsets of a column of text without nulls: ``[bytes]``, ``[rows + 1]``."""
-    text = text.cast(pa.large_string())
-    _, offsets, data = text.buffers()
-    bounds = np.frombuffer(offsets, np.int64)[text.offset : text.offset + len(text) + 1]
-    if data is None:  # every text is empty
-        return np.zeros(0, np.uint8), np.zeros(len(text) + 1, np.int64)
-    return np.frombuffer(data, np.uint8), bounds

@@ -18,7 +18,6 @@ from datalake.config import Config, Refusal
 from datalake.dedup.benchmarks.index import (
     BYTES_PER_TOKEN,
     Index,
-    buffers,
     build,
     count_tokens,
     token_starts,
@@ -26,6 +25,7 @@ from datalake.dedup.benchmarks.index import (
 from datalake.dedup.benchmarks.items import Items
 from datalake.dedup.benchmarks.styles import Style
 from datalake.schemas import TABLES
+from datalake.text_bytes import text_bytes
 
 MAX_ROWS = 50_000_000  # of the table; above, wordings that all items share were matched
 READ = ("doc_id", "source", "text")  # of documents
@@ -265,7 +265,7 @@ def locate(
     if action != "report":
         act = here.keys[search.style.acts(here.values, search.names_of(here.items))]
         acts = np.isin(keys, act) & verdict.acting[hits[:, kernels.GRAM]]
-    data, offsets = buffers(documents["text"])
+    data, offsets = text_bytes(documents["text"])
     spans = hits[:, kernels.START], hits[:, kernels.STOP]
     removed = merged(keys[acts], spans[0][acts], spans[1][acts])
     left = merged(keys[~acts], spans[0][~acts], spans[1][~acts])

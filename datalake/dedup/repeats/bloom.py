@@ -27,7 +27,8 @@ from pydantic import Field, model_validator
 from datalake.config import Config, Refusal
 from datalake.cuts import SCHEMA, cuts_of
 from datalake.dedup.exact import text_digest
-from datalake.dedup.repeats.lines import ParagraphsConfig, Pieces, bytes_of
+from datalake.dedup.repeats.lines import ParagraphsConfig, Pieces
+from datalake.text_bytes import text_bytes
 
 _WORDS, _WORD_BITS = 8, 64  # of a block, one bit of each for a key
 _MAGIC = b"tarn bloom 1\n"
@@ -133,7 +134,7 @@ class BloomFilter:
         from datalake.dedup.repeats import bloom_kernels
         from datalake.filters.measures.characters import character_classes
 
-        data, offsets = bytes_of(documents["text"])
+        data, offsets = text_bytes(documents["text"])
         most = int(np.count_nonzero(data[offsets[0] : offsets[-1]] == 10)) + len(documents)
         dropped = np.zeros(len(documents), bool)
         rows, firsts, ends = (np.empty(most, np.int64) for _ in range(3))
@@ -213,7 +214,7 @@ def stream(
         if isinstance(config, NGramStreamConfig):
             yield bloom.cut_n_grams(batch, config)
         elif isinstance(config, DocumentStreamConfig):
-            data, offsets = bytes_of(batch["text"])
+            data, offsets = text_bytes(batch["text"])
             digests = [text_digest(data[a:b].tobytes())[:16] for a, b in pairwise(offsets)]
             seen = bloom.add(np.array([int(d, 16) for d in digests], np.uint64))
             yield pa.RecordBatch.from_pylist([], schema=SCHEMA), pa.array(seen)

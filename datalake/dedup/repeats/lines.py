@@ -29,6 +29,7 @@ from pydantic import Field
 from datalake.config import Config
 from datalake.cuts import SCHEMA, cuts_of
 from datalake.tables import Lake, Part
+from datalake.text_bytes import text_bytes
 from datalake.workspace import Inputs, Workspace
 
 if TYPE_CHECKING:
@@ -106,7 +107,7 @@ class Pieces:
         }
         unit, fold, count_spaces = units[config.kind]
         table = folding.folding(fold)
-        data, offsets = bytes_of(text)
+        data, offsets = text_bytes(text)
         found = piece_kernels.pieces(
             data,
             offsets,
@@ -123,22 +124,6 @@ class Pieces:
             hashes, rows, starts, ends = found
             found = piece_kernels.spans(hashes, rows, starts, ends, config.num_sentences)
         return cls(*found)
-
-
-def bytes_of(text: pa.Array) -> tuple[np.ndarray, np.ndarray]:
-    """Bytes and offsets of an Arrow column of strings: uint8 [bytes], int64 [rows + 1].
-
-    The bytes need not be UTF-8; a null is as long as nothing.
-    """
-    # A cast to binary copies no bytes, and checks none.
-    column = text.cast(pa.large_binary())
-    if column.null_count:
-        column = column.fill_null(b"")
-    _, offsets, data = column.buffers()
-    bounds = np.frombuffer(offsets, np.int64)[column.offset : column.offset + len(column) + 1]
-    if data is None or not len(column):
-        return np.zeros(0, np.uint8), np.zeros(len(column) + 1, np.int64)
-    return np.frombuffer(data, np.uint8), bounds
 
 
 def repeated_lines(

@@ -27,7 +27,7 @@ from pydantic import Field
 
 from datalake.config import Config, Refusal
 from datalake.cuts import cuts_of
-from datalake.dedup.repeats.lines import bytes_of
+from datalake.text_bytes import text_bytes
 from datalake.workspace import Inputs, Workspace
 
 REASON = "repeated_passage"
@@ -137,7 +137,7 @@ class Tokens:
 
     def add(self, text: pa.Array) -> None:
         """Take up an Arrow column of texts."""
-        data, offsets = bytes_of(text)
+        data, offsets = text_bytes(text)
         for start, end in zip(offsets[:-1].tolist(), offsets[1:].tolist(), strict=True):
             self._texts.append(self._numbers(data, start, end))
 
@@ -263,7 +263,7 @@ def _cuts(
     from datalake.dedup.repeats import passage_kernels as kernels
     from datalake.filters.measures.characters import character_classes
 
-    data, offsets = bytes_of(documents["text"])
+    data, offsets = text_bytes(documents["text"])
     starts, stops = np.zeros_like(begins), np.zeros_like(ends)
     reasons = [REASON] * len(rows)
     kept = np.ones(len(rows), bool)

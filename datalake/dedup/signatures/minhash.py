@@ -24,6 +24,7 @@ import pyarrow as pa
 from pydantic import Field, model_validator
 
 from datalake.config import Config, Refusal
+from datalake.text_bytes import text_bytes
 
 _PRIME = (1 << 61) - 1
 
@@ -207,7 +208,9 @@ def sign(
         raise Refusal(f"text must have at most {most:,} rows at a time, got {len(text):,}")
     from datalake.dedup.signatures import minhash_kernels, text_dedup_kernels, word_folds
 
-    data, offsets, valid = _buffers(text)
+    data, offsets = text_bytes(text)
+    valid = text.is_valid().to_numpy(zero_copy_only=False)
+    valid.flags.writeable = False  # as Arrow's own are, sometimes
     minima = np.empty((len(text), hashing.num_perm), np.uint64)
     keys = np.empty((len(text), hashing.num_bands), np.uint64)
     if hashing.recipe in ("words", "fineweb"):
@@ -264,22 +267,6 @@ def _text_dedup_banding(config: TextDedupConfig) -> Banding:
         min_words=config.min_length,
         num_drawn=config.num_perm,
     )
-
-
-def _buffers(text: pa.Array) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Bytes, bounds of each row in them, and which rows are not null.
-
-    All are read-only, whatever Arrow's buffers are, since a kernel is compiled for either.
-    """
-    text = text.cast(pa.large_string())
-    _, bounds, data = text.buffers()
-    offsets = np.frombuffer(bounds if len(text) else bytes(8), np.int64)
-    offsets = offsets[text.offset : text.offset + len(text) + 1]
-    valid = text.is_valid().to_numpy(zero_copy_only=False)
-    arrays = (np.frombuffer(data or b"", np.uint8), offsets, valid)
-    for array in arrays:
-        array.flags.writeable = False
-    return arrays
 
 
 def _lists(keys: np.ndarray, has_keys: np.ndarray) -> pa.ListArray:

@@ -37,6 +37,7 @@ from datalake.filters.scoring.examples import (
     survey,
 )
 from datalake.filters.scoring.held_out import Threshold
+from datalake.text_bytes import text_bytes
 from datalake.workspace import Workspace
 
 _ROWS_A_PARTITION = 100_000
@@ -115,9 +116,9 @@ class Classifier:
 
     def logits(self, text: pa.Array) -> np.ndarray:
         from datalake.filters.scoring.classifier_kernels import margins
-        from datalake.filters.scoring.token_kernels import tables, text_buffers
+        from datalake.filters.scoring.token_kernels import tables
 
-        data, offsets = text_buffers(text)
+        data, offsets = text_bytes(text)
         found = margins(data, offsets, self.max_bytes, self.max_words, self.weights, *tables())
         return found + self.offset
 
@@ -178,7 +179,7 @@ class _Vectors:
 
     def __call__(self, numbers: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         from datalake.filters.scoring.classifier_kernels import features
-        from datalake.filters.scoring.token_kernels import tables, text_buffers
+        from datalake.filters.scoring.token_kernels import tables
 
         config = self.config
         for number in (k for batch in numbers for k in batch["id"].to_pylist()):
@@ -187,7 +188,7 @@ class _Vectors:
                 if not len(batch):
                     continue
                 ends, buckets, values = features(
-                    *text_buffers(batch["text"]),
+                    *text_bytes(batch["text"]),
                     config.max_bytes,
                     config.max_words,
                     config.num_buckets,

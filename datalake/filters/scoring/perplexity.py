@@ -33,6 +33,7 @@ from datalake.filters.scoring.examples import (
     survey,
     texts,
 )
+from datalake.text_bytes import text_bytes
 from datalake.workspace import Workspace
 
 _HEAD, _TAIL = 30, 60  # percentiles, CCNet
@@ -87,10 +88,10 @@ class NgramModel:
     def nats(self, text: pa.Array) -> np.ndarray:
         """Negative log-likelihood, events (tokens and the end) and bytes: float64 [rows, 3]."""
         from datalake.filters.scoring.perplexity_kernels import nats
-        from datalake.filters.scoring.token_kernels import tables, text_buffers
+        from datalake.filters.scoring.token_kernels import tables
 
         return nats(
-            *text_buffers(text),
+            *text_bytes(text),
             self.max_bytes,
             self.order,
             self.slots,
@@ -160,9 +161,9 @@ def train(workspace: Workspace, version: int, name: str, config: PerplexityConfi
 def fit(name: str, text: pa.Array, config: PerplexityConfig) -> NgramModel:
     """The model of ``text``, one document a row; the same texts in the same order, equal bytes."""
     from datalake.filters.scoring import perplexity_kernels as kernels
-    from datalake.filters.scoring.token_kernels import tables, text_buffers
+    from datalake.filters.scoring.token_kernels import tables
 
-    data, offsets = text_buffers(text)
+    data, offsets = text_bytes(text)
     tokens, places = kernels.hashes(data, offsets, config.max_bytes, *tables())
     distinct, first, counts = np.unique(tokens, return_index=True, return_counts=True)
     spelling = np.full((257, 257), 0.5)  # added to each count, so that no byte is impossible

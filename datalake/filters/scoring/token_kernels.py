@@ -16,7 +16,6 @@ import unicodedata
 from functools import cache
 
 import numpy as np
-import pyarrow as pa
 from numba import njit
 
 from datalake.filters.measures.characters import (
@@ -27,7 +26,6 @@ from datalake.filters.measures.characters import (
     character_classes,
     lower_cases,
 )
-from datalake.filters.measures.signals import buffers
 from datalake.filters.measures.text_kernels import PRIME, SEED, decode, mix
 
 IS_SIGN, IS_SPACE, IS_LETTER, IS_DIGIT, IS_ALONE, IS_MARK = range(6)
@@ -51,11 +49,6 @@ def character_kinds() -> np.ndarray:
     kinds[(classes & ALONE) > 0] = IS_ALONE
     kinds[(classes & SPACE) > 0] = IS_SPACE
     return kinds
-
-
-def text_buffers(text: pa.Array) -> tuple[np.ndarray, np.ndarray]:
-    """Bytes and row offsets of a column of texts, whatever its width, as the kernels take them."""
-    return buffers(text if text.type == pa.large_binary() else text.cast(pa.large_string()))
 
 
 def tables() -> tuple[np.ndarray, np.ndarray]:

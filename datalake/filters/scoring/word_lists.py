@@ -27,6 +27,7 @@ from pydantic import Field, model_validator
 
 from datalake.config import Config, Refusal
 from datalake.filters.scoring.examples import Trained
+from datalake.text_bytes import text_bytes
 from datalake.workspace import Workspace
 
 _EVERY = "*"  # every language
@@ -94,7 +95,7 @@ class WordList:
 
     def score(self, documents: pa.RecordBatch) -> np.ndarray:
         """Listed words per word: float64 [rows]; NaN without words or without a list."""
-        from datalake.filters.scoring.token_kernels import tables, text_buffers
+        from datalake.filters.scoring.token_kernels import tables
         from datalake.filters.scoring.word_list_kernels import count
 
         scores = np.full(len(documents), np.nan)
@@ -106,7 +107,7 @@ class WordList:
             rows = np.flatnonzero(pc.equal(languages, language).to_numpy(zero_copy_only=False))
             by_character = listed in self.by_character
             found = count(
-                *text_buffers(documents["text"].take(pa.array(rows))),
+                *text_bytes(documents["text"].take(pa.array(rows))),
                 *_lookup(self.listed[listed], by_character),
                 *tables(),
                 by_character,

@@ -23,6 +23,7 @@ from pydantic import Field
 
 from datalake.config import Config, Refusal
 from datalake.cuts import cuts_of
+from datalake.text_bytes import text_bytes
 from datalake.transforms.personal.contacts import emails, ipv4, ipv6, is_public
 from datalake.transforms.personal.credentials import (
     assigned_secrets,
@@ -114,7 +115,7 @@ def find(documents: pa.RecordBatch, config: PersonalDataConfig) -> pa.RecordBatc
     text = documents["text"].cast(pa.large_string()).fill_null("")
     sources = documents["source"].to_pylist()
     languages = [language or "" for language in documents["language"].to_pylist()]
-    data, offsets = _buffers(text)
+    data, offsets = text_bytes(text)
     states: dict[int, _Document] = {}
     for row, found in _scan(data, offsets, languages, config).items():
         states[row] = _Document(data[offsets[row] : offsets[row + 1]], sources[row] or "", config)
@@ -348,12 +349,3 @@ def _overlaps(match: Found, others: list[Found]) -> bool:
     place = bisect_right(others, match.start, key=lambda f: f.start)
     before = place > 0 and others[place - 1].end > match.start
     return before or (place < len(others) and others[place].start < match.end)
-
-
-def _buffers(text: pa.LargeStringArray) -> tuple[np.ndarray, np.ndarray]:
-    """Bytes and row offsets of an Arrow array without nulls: ``[bytes]``, ``[rows + 1]``."""
-    _, offsets, data = text.buffers()
-    if offsets is None or data is None:  # no row, or every text is empty
-        return np.zeros(0, np.uint8), np.zeros(len(text) + 1, np.int64)
-    bounds = np.frombuffer(offsets, np.int64)[text.offset : text.offset + len(text) + 1]
-    return np.frombuffer(data, np.uint8), bounds

@@ -67,6 +67,7 @@ def lake_of(
             "doc_id": row["doc_id"],
             "source": row["source"],
             "num_bytes": row["num_bytes"],
+            "num_tokens": 1,
             "cluster": f"{0:032x}",
             "kind": "unique",
             "survivor": None if k in dropped else row["doc_id"],

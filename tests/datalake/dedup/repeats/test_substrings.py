@@ -10,7 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from datalake.config import Refusal
-from datalake.dedup.repeats.lines import bytes_of
 from datalake.dedup.repeats.substrings import (
     LITTLE_LEFT,
     REASON,
@@ -22,6 +21,7 @@ from datalake.dedup.repeats.substrings import (
     table_size,
 )
 from datalake.filters.measures.characters import ALONE, character_classes
+from datalake.text_bytes import text_bytes
 from datalake.workspace import Workspace
 from tests.datalake.dedup.repeats.test_lines import named, prepare
 from tests.datalake.document_rows import documents
@@ -266,7 +266,7 @@ def test_bytes_that_are_not_utf_8_and_null_bytes_are_tokens_like_any_other() -> 
         [pa.array(["a", "b"]), pa.array(["web", "web"]), text], ["doc_id", "source", "text"]
     )
     assert cuts_of_batches([rows], config(5)) == {("b", 0, len(broken), REASON)}
-    assert bytes_of(text)[1].tolist() == [0, len(broken), 2 * len(broken)]
+    assert text_bytes(text)[1].tolist() == [0, len(broken), 2 * len(broken)]
 
 
 def repeat_one_line(times: int) -> None:

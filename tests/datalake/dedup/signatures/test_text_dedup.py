@@ -120,7 +120,7 @@ def test_capital_sigma_has_the_lower_case_that_python_gives_it() -> None:
     assert_same_minima(texts, config)
 
 
-@pytest.mark.parametrize("name", HASHES)
+@pytest.mark.parametrize("name", ["sha1", pytest.param("xxh3", marks=pytest.mark.slow)])
 def test_clusters_of_5000_documents_are_text_dedups(name: str) -> None:
     config = TextDedupConfig(kind="text_dedup", hash=name)
     texts = pieces("stdlib", 900, 4000)

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 
 from datalake.filters.measures import line_constants, line_kernels
 from datalake.filters.measures.characters import character_classes, sentence_terminals
-from datalake.filters.measures.signals import alone_class, buffers
+from datalake.filters.measures.signals import alone_class
+from datalake.text_bytes import text_bytes
 from tests.datalake.filters.measures.plain_signals import num_sentences
 from tests.datalake.filters.plain_lines import c4_lines, refinedweb_lines
 from tests.datalake.filters.texts import TEXTS
@@ -30,7 +31,7 @@ VERDICTS = (
 
 def judge(text: str, variant: str, mode: str = "unicode") -> list[tuple[str | None, str]]:
     """Verdict, None where a line stays, and what is left of every line."""
-    data, offsets = buffers(pa.array([text], pa.large_string()))
+    data, offsets = text_bytes(pa.array([text], pa.large_string()))
     lines, edits = line_kernels.judge_documents(
         data, offsets, character_classes(), alone_class(mode), VARIANTS.index(variant)
     )
@@ -77,7 +78,7 @@ def test_lines_of_refinedweb_are_judged_as_by_regular_expressions(text: str, mod
 @given(text=TEXTS)
 @settings(max_examples=200, deadline=None)
 def test_lines_are_a_partition_of_the_text(text: str) -> None:
-    data, offsets = buffers(pa.array(["x", text], pa.large_string()))
+    data, offsets = text_bytes(pa.array(["x", text], pa.large_string()))
     for variant in range(3):
         lines, _ = line_kernels.judge_documents(
             data, offsets, character_classes(), alone_class("unicode"), variant
@@ -171,8 +172,9 @@ def test_constants_name_every_verdict_in_order() -> None:
 
 def test_bytes_that_are_not_utf_8_are_judged_without_harm() -> None:
     draw = np.random.default_rng(0)
-    data = draw.integers(0, 256, 20_000).astype(np.uint8)
-    offsets = np.arange(0, 20_001, 100)
+    noise = draw.integers(0, 256, 20_000).astype(np.uint8).tobytes()
+    rows = [noise[k : k + 100] for k in range(0, 20_000, 100)]
+    data, offsets = text_bytes(pa.array(rows, pa.large_binary()))
     for variant in range(3):
         lines, edits = line_kernels.judge_documents(
             data, offsets, character_classes(), alone_class("unicode"), variant

@@ -22,7 +22,8 @@ from datalake.filters.scoring import scorers
 from datalake.filters.scoring.classifier_kernels import features, margins
 from datalake.filters.scoring.classifiers import ClassifierConfig
 from datalake.filters.scoring.examples import LabelledFiles, Selection
-from datalake.filters.scoring.token_kernels import tables, text_buffers, tokens_of
+from datalake.filters.scoring.token_kernels import tables, tokens_of
+from datalake.text_bytes import text_bytes
 from datalake.workspace import Made, Workspace
 from tests.datalake.document_rows import documents
 
@@ -70,7 +71,7 @@ def code_and_docs() -> pa.RecordBatch:
 
 def vectors(*texts: str, max_words: int = 2, max_bytes: int = 10**6) -> list[dict[int, float]]:
     text = pa.array(texts, pa.large_string())
-    ends, buckets, values = features(*text_buffers(text), max_bytes, max_words, BUCKETS, *tables())
+    ends, buckets, values = features(*text_bytes(text), max_bytes, max_words, BUCKETS, *tables())
     pieces = np.split(np.arange(len(buckets)), ends[:-1])
     return [dict(zip(buckets[p].tolist(), values[p].tolist(), strict=True)) for p in pieces]
 
@@ -116,7 +117,7 @@ def test_features_equal_plain_python(max_words: int) -> None:
 
 def test_the_compiled_margin_is_the_dot_product_of_the_features() -> None:
     weights = np.random.default_rng(0).normal(size=BUCKETS).astype(np.float32)
-    data = text_buffers(pa.array(TEXTS, pa.large_string()))
+    data = text_bytes(pa.array(TEXTS, pa.large_string()))
     found = margins(*data, 10**6, 2, weights, *tables())
     for margin, vector in zip(found, vectors(*TEXTS), strict=True):
         expected = sum(weights[b] * v for b, v in vector.items()) if vector else math.nan
@@ -129,7 +130,7 @@ def test_only_the_first_bytes_are_read_and_no_character_is_cut() -> None:
 
 
 def test_bytes_that_are_not_utf8_are_read_as_signs() -> None:
-    data = np.array([0xF0, 0x9F, 0x20, 0xFF, 0xE0, 0x80, 0x61, 0xC3], np.uint8)
+    data = np.frombuffer(b"\xf0\x9f \xff\xe0\x80a\xc3", np.uint8)
     for end in range(len(data) + 1):
         assert len(tokens_of(data[:end], *tables(), True)[0]) <= end
 

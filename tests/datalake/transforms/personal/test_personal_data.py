@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from datalake.config import Refusal
 from datalake.schemas import TABLES
+from datalake.text_bytes import text_bytes
 from datalake.transforms.personal import kernels
 from datalake.transforms.personal.checks import is_luhn, is_verhoeff, iso_7064_mod_97
 from datalake.transforms.personal.personal_data import Handling, PersonalDataConfig, count, find
@@ -327,13 +328,13 @@ def test_adversarial_text_leaves_a_bounded_number_of_candidates(unit: str) -> No
     """Detectors see a window of bounded size for each, so their number is their work."""
     size = 300_000
     names = kernels.name_table(["tel"])
-    data = np.frombuffer((unit * (size // len(unit.encode()))).encode(), np.uint8)
-    offsets = np.array([0, len(data)], np.int64)
-    assert len(kernels.candidates(data, offsets, names)) <= len(data) / 8
+    text = unit * (size // len(unit.encode()))
+    data, offsets = text_bytes(pa.array([text]))
+    found = kernels.candidates(data, offsets, names)
+    assert len(found) <= len(data) / 8
     # Twice the text has twice the candidates, whatever they are.
-    twice = np.concatenate([data, data])
-    more = kernels.candidates(twice, np.array([0, len(twice)], np.int64), names)
-    assert len(more) <= 2 * len(kernels.candidates(data, offsets, names)) + 2
+    more = kernels.candidates(*text_bytes(pa.array([text + text])), names)
+    assert len(more) <= 2 * len(found) + 2
 
 
 @pytest.mark.slow
