@@ -1,5 +1,7 @@
 """Columns of text as bytes and offsets, whatever Arrow holds them in."""
 
+from itertools import pairwise
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -11,7 +13,7 @@ def rows(column: pa.Array) -> list[bytes]:
     data, offsets = text_bytes(column)
     assert (data.dtype, offsets.dtype) == (np.uint8, np.int64)
     assert not data.flags.writeable and not offsets.flags.writeable
-    return [data[a:b].tobytes() for a, b in zip(offsets[:-1], offsets[1:], strict=True)]
+    return [data[a:b].tobytes() for a, b in pairwise(offsets)]
 
 
 @pytest.mark.parametrize("kind", [pa.string(), pa.large_string(), pa.binary(), pa.large_binary()])
