@@ -7,8 +7,9 @@ mixture is drawn without regard to the others. Few runs must be spread better, s
 those are taken that lie far from each other (farthest first, Gonzalez 1985, in Hellinger's
 distance); the first is always the mixture that the data have by themselves.
 
-All runs begin with the same weights and see the same rows of a source in the same order, and they
-share one fit, as the runs of ``sweep`` do.
+Every run has weights and an order of rows of its own, else what these do to a mixture would pass
+for what the mixture does: with one seed for all, gains of 1.3 to 1.9 % were predicted, and other
+seeds found 0.5 to 0.8. The runs share one fit, as those of ``sweep`` do.
 """
 
 from collections.abc import Mapping, Sequence
@@ -57,7 +58,7 @@ class MixtureRunsConfig(Config):
     concentrations: tuple[PositiveFloat, PositiveFloat] = Field(default=(0.1, 5.0), strict=False)
     validation_rows: PositiveInt  # of all sources together
     source_validation_rows: PositiveInt  # of each
-    seed: int  # of mixtures, weights and data order
+    seed: int  # of mixtures, and of the first run; every further one adds 1
     precision: Literal["auto", "float32", "bfloat16"]
     workers: PositiveInt
     threads: PositiveInt
@@ -223,12 +224,11 @@ class MixtureRuns:
     counts: np.ndarray  # int64 [runs, sources]: rows that a run reads of each
     row_sources: np.ndarray  # int64 [train rows]: see ``owner``
     validation_rows: Mapping[str, np.ndarray]  # of each source that varies
-    seed: int
 
     def order(self, run: int) -> np.ndarray:
         from training.data.mixing import mixed_order
 
-        return mixed_order(self.row_sources, self.counts[run], self.seed)
+        return mixed_order(self.row_sources, self.counts[run], self.jobs[run].config.seed)
 
 
 def runs_of(
@@ -268,7 +268,14 @@ def runs_of(
     )
     names = [NATURAL, *(f"mixture-{k:02d}" for k in range(1, config.num_mixtures))]
     return MixtureRuns(
-        jobs=tuple(Job(config=train_config, text=text, folder=folder / name) for name in names),
+        jobs=tuple(
+            Job(
+                config=train_config.model_copy(update={"seed": config.seed + number}),
+                text=text,
+                folder=folder / name,
+            )
+            for number, name in enumerate(names)
+        ),
         counts=counts,
         row_sources=owners,
         validation_rows={
@@ -277,7 +284,6 @@ def runs_of(
             )
             for s in varied
         },
-        seed=config.seed,
     )
 
 
@@ -303,7 +309,7 @@ def train_all(runs: MixtureRuns, rank: int, world: int) -> None:
             if mine and finished(job.folder) is None:
                 train(
                     job.config,
-                    placed(rows, runs.order(number), runs.seed),
+                    placed(rows, runs.order(number), job.config.seed),
                     validation_rows,
                     text.bytes_per_token,
                     job.folder,
