@@ -17,7 +17,8 @@ from datalake.tables import Lake
 
 _HEAVY = ("payload", "text", "band_keys")  # not what a person reads in a terminal
 _SHOWN = 3  # ids, where an address holds several documents
-_STAGES = ("documents", "kept", "duplicates", "corpus")
+_STAGES = ("documents", "kept", "duplicates", "contamination", "cuts", "corpus")
+_PLACES = {"contamination": "benchmark", "cuts": "reason"}  # of these only how many there are
 Row = Mapping[str, Any]
 
 
@@ -52,8 +53,19 @@ def trace(lake: Lake, name: str) -> Trace:
     return Trace(
         doc_id=identity,
         raw=raw,
-        stages={stage: rows[0] for stage, rows in found.items() if rows},
+        stages={stage: _summary(stage, rows) for stage, rows in found.items() if rows},
     )
+
+
+def _summary(stage: str, rows: list[Row]) -> Row:
+    """The row of a document, or for a table of places how many bytes there are of each kind."""
+    if (kind := _PLACES.get(stage)) is None:
+        return rows[0]
+    said: dict[str, str] = {}
+    for name in sorted({row[kind] for row in rows}):
+        own = [row["end"] - row["start"] for row in rows if row[kind] == name]
+        said[name] = f"{len(own)} places, {sum(own):,} bytes"
+    return said
 
 
 def read_again(row: Row) -> bytes:

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from datalake.config import Refusal
@@ -89,3 +90,16 @@ def test_the_inventory_counts_what_is_there_now(workspace: Workspace, shelf: Pat
     assert holdings(workspace.lake, "raw/pdf") == []
     chart = licence_chart([holding])
     assert chart.startswith("<svg") and "unknown" in chart and chart == licence_chart([holding])
+
+
+def test_a_trace_says_how_much_was_cut_from_a_document_and_why(
+    workspace: Workspace, shelf: Path
+) -> None:
+    identity = doc_id("directories", "shelf:a.txt", "two")
+    cut = {"doc_id": identity, "source": "directories", "replacement": ""}
+    places = [(0, 2, "repeated_line"), (3, 5, "repeated_line"), (5, 6, "personal_email")]
+    rows = [cut | {"start": a, "end": b, "reason": why} for a, b, why in places]
+    workspace.lake.overwrite("cuts", pa.Table.from_pylist(rows, TABLES["cuts"].arrow))
+    assert trace(workspace.lake, identity).stages == {
+        "cuts": {"personal_email": "1 places, 1 bytes", "repeated_line": "2 places, 4 bytes"}
+    }
