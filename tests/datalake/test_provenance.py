@@ -10,6 +10,7 @@ from datalake.config import Refusal
 from datalake.ingestion import ingest
 from datalake.inventory import holdings, inventory, licence_chart
 from datalake.provenance import KINDS, bytes_of, read_again, trace
+from datalake.schemas import TABLES
 from datalake.sources.record import doc_id
 from datalake.workspace import Workspace
 from tests.datalake.sources.shelf import Shelf
