@@ -186,6 +186,9 @@ def read(
         # The JVM reads local files itself, in columns, without a Python worker a part: 20 -> 13 s
         # for the cold stage ``duplicates``.
         files = lake.files(name, version)
+        if not files:  # a table that may be empty
+            arrow = schema_of(name).arrow
+            return spark.createDataFrame([], schema_in_spark(pa.schema(map(arrow.field, names))))
         _shuffle_into(spark, len(files))
         return spark.read.parquet(*files).select(*names)
     _shuffle_into(spark, len(lake.parts(name, version, where)))

@@ -7,6 +7,7 @@ import pytest
 from pyspark.sql import functions as F
 
 from datalake import spark
+from datalake.cuts import APPLIED, Cuts
 from datalake.workspace import Workspace
 from tests.datalake.test_tables import KEPT, ids, kept, tokens
 
@@ -128,6 +129,7 @@ def test_rows_have_the_declared_types_in_spark(spark_workspace: Workspace) -> No
         "source": "string",
         "licence": "string",
         "num_bytes": "bigint",
+        "num_tokens": "bigint",
         "keep": "boolean",
         "reason": "string",
     }
@@ -150,3 +152,12 @@ def test_shuffles_have_a_partition_a_part_of_the_largest_table(spark_workspace: 
         assert conf.get(setting) == "6"
     finally:
         conf.set(setting, before)
+
+
+def test_a_table_that_holds_nothing_is_read_as_nothing(spark_workspace: Workspace) -> None:
+    made = spark_workspace.lake.commit("cuts", [], "overwrite")
+    assert (made.rows, made.changed) == (0, True)
+    frame = spark.read(spark_workspace, "cuts", made.version, ("doc_id", "start"))
+    assert (frame.count(), frame.columns) == (0, ["doc_id", "start"])
+    read = spark_workspace.lake.read("cuts", made.version, APPLIED)
+    assert len(Cuts.of(read)) == 0
