@@ -1,12 +1,12 @@
 """Classifiers: features against plain Python, then trained in Spark on real texts."""
 
+import importlib
 import json
 import math
 import pickle
 import pydoc
 import random
 import re
-import sys
 from collections import Counter
 from functools import cache
 from pathlib import Path
@@ -39,19 +39,20 @@ def config(**settings: object) -> ClassifierConfig:
     )
 
 
+MODULES = ["argparse", "ast", "asyncio.base_events", "bdb", "bz2", "calendar", "cmd", "code", "codecs", "collections", "colorsys", "compileall", "concurrent.futures.thread", "configparser", "contextlib", "copy", "csv", "dataclasses", "datetime", "difflib", "dis", "doctest", "email.message", "enum", "filecmp", "fileinput", "fnmatch", "fractions", "ftplib", "functools", "getpass", "gettext", "glob", "graphlib", "gzip", "hashlib", "heapq", "hmac", "http.client", "http.cookiejar", "imaplib", "inspect", "ipaddress", "json.decoder", "linecache", "locale", "logging", "logging.config", "logging.handlers", "lzma", "mailbox", "mimetypes", "multiprocessing.pool", "netrc", "numbers", "operator", "optparse", "os", "pathlib", "pdb", "pickle", "pickletools", "pkgutil", "platform", "plistlib", "poplib", "posixpath", "pprint", "profile", "py_compile", "queue", "quopri", "random", "reprlib", "runpy", "sched", "secrets", "selectors", "shelve", "shlex", "shutil", "signal", "site", "smtplib", "socket", "socketserver", "ssl", "stat", "statistics", "string", "subprocess", "symtable", "sysconfig", "tabnanny", "tarfile", "tempfile", "textwrap", "threading", "timeit", "tokenize", "trace", "traceback", "types", "typing", "unittest.case", "unittest.mock", "urllib.request", "uuid", "wave", "weakref", "webbrowser", "xml.dom.minidom", "zipapp", "zipfile"]
+
+
 @cache
 def functions_and_docs() -> tuple[list[str], list[str]]:
     """Source code of the standard library, piece by piece, and the docs that pydoc writes of it."""
     code, prose = [], []
-    for name in sorted(sys.stdlib_module_names & sys.modules.keys()):
-        module = sys.modules[name]
-        path = getattr(module, "__file__", None) or ""
-        if path.endswith(".py") and not name.startswith("_"):
-            pieces = re.split(r"\n(?=def |class )", Path(path).read_text(errors="ignore"))
-            bodies = [piece.split("\n", 1)[-1] for piece in pieces[1:]]
-            code += [body for body in bodies if 200 < len(body) < 5000][:20]
-            for part in pydoc.plain(pydoc.render_doc(module)).split("\n\n"):
-                prose += [part] if 200 < len(part) < 5000 else []
+    for name in MODULES:
+        module = importlib.import_module(name)
+        pieces = re.split(r"\n(?=def |class )", Path(str(module.__file__)).read_text())
+        bodies = [piece.split("\n", 1)[-1] for piece in pieces[1:]]
+        code += [body for body in bodies if 200 < len(body) < 5000][:20]
+        for part in pydoc.plain(pydoc.render_doc(module)).split("\n\n"):
+            prose += [part] if 200 < len(part) < 5000 else []
     random.Random(0).shuffle(code)
     random.Random(0).shuffle(prose)
     return code[:220], prose[:220]
@@ -168,8 +169,8 @@ def test_shuffled_labels_cannot_be_learned(spark_workspace: Workspace) -> None:
         threshold={"keep_fraction": 0.25},
         **CODE_AND_TEXT,
     )
-    low, high = str(made.report["quality: 95 % interval of the AUC"]).split(" to ")
-    assert float(low) < 0.5 < float(high)
+    # A 95 % interval misses one half in one draw of twenty: that of 88 documents is +-0.12 wide.
+    assert 0.3 < float(made.report["quality: held-out AUC"]) < 0.7
 
 
 @pytest.mark.parametrize("ending", ["parquet", "jsonl", "jsonl.gz"])
