@@ -39,14 +39,26 @@ def config(**settings: object) -> ClassifierConfig:
     )
 
 
-MODULES = ["argparse", "ast", "asyncio.base_events", "bdb", "bz2", "calendar", "cmd", "code", "codecs", "collections", "colorsys", "compileall", "concurrent.futures.thread", "configparser", "contextlib", "copy", "csv", "dataclasses", "datetime", "difflib", "dis", "doctest", "email.message", "enum", "filecmp", "fileinput", "fnmatch", "fractions", "ftplib", "functools", "getpass", "gettext", "glob", "graphlib", "gzip", "hashlib", "heapq", "hmac", "http.client", "http.cookiejar", "imaplib", "inspect", "ipaddress", "json.decoder", "linecache", "locale", "logging", "logging.config", "logging.handlers", "lzma", "mailbox", "mimetypes", "multiprocessing.pool", "netrc", "numbers", "operator", "optparse", "os", "pathlib", "pdb", "pickle", "pickletools", "pkgutil", "platform", "plistlib", "poplib", "posixpath", "pprint", "profile", "py_compile", "queue", "quopri", "random", "reprlib", "runpy", "sched", "secrets", "selectors", "shelve", "shlex", "shutil", "signal", "site", "smtplib", "socket", "socketserver", "ssl", "stat", "statistics", "string", "subprocess", "symtable", "sysconfig", "tabnanny", "tarfile", "tempfile", "textwrap", "threading", "timeit", "tokenize", "trace", "traceback", "types", "typing", "unittest.case", "unittest.mock", "urllib.request", "uuid", "wave", "weakref", "webbrowser", "xml.dom.minidom", "zipapp", "zipfile"]
+MODULES = """
+argparse ast asyncio.base_events bdb bz2 calendar cmd code codecs collections colorsys
+compileall concurrent.futures.thread configparser contextlib copy csv dataclasses datetime
+difflib dis doctest email.message enum filecmp fileinput fnmatch fractions ftplib functools
+getpass gettext glob graphlib gzip hashlib heapq hmac http.client http.cookiejar imaplib inspect
+ipaddress json.decoder linecache locale logging logging.config logging.handlers lzma mailbox
+mimetypes multiprocessing.pool netrc numbers operator optparse os pathlib pdb pickle pickletools
+pkgutil platform plistlib poplib posixpath pprint profile py_compile queue quopri random reprlib
+runpy sched secrets selectors shelve shlex shutil signal site smtplib socket socketserver ssl
+stat statistics string subprocess symtable sysconfig tabnanny tarfile tempfile textwrap
+threading timeit tokenize trace traceback types typing unittest.case unittest.mock
+urllib.request uuid wave weakref webbrowser xml.dom.minidom zipapp zipfile
+"""
 
 
 @cache
 def functions_and_docs() -> tuple[list[str], list[str]]:
     """Source code of the standard library, piece by piece, and the docs that pydoc writes of it."""
     code, prose = [], []
-    for name in MODULES:
+    for name in MODULES.split():
         module = importlib.import_module(name)
         pieces = re.split(r"\n(?=def |class )", Path(str(module.__file__)).read_text())
         bodies = [piece.split("\n", 1)[-1] for piece in pieces[1:]]
