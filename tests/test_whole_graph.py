@@ -233,7 +233,7 @@ def test_a_changed_threshold_recomputes_from_kept_on_and_not_the_crawl(home: Pat
     assert done.returncode == 0, done.stdout
     fresh = [key for key, state in made.items() if state == "fresh"]
     raw = ["raw/web", "raw/code", "raw/pdf", "raw/directories", "raw/tables"]
-    assert fresh == [*raw, "documents", "signals", "instructions"]
+    assert fresh == [*raw, "instructions", "documents", "scorers", "signals"]
 
 
 def test_a_changed_rule_without_effect_stops_where_nothing_changed(home: Path) -> None:

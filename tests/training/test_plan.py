@@ -220,7 +220,7 @@ def test_a_target_too_small_for_small_runs_is_refused() -> None:
 
 
 def _take(folder: Path, seconds: float) -> None:
-    with sweep._taken(folder) as mine:
+    with sweep.taken(folder) as mine:
         if mine:
             (folder / "mine").touch()
             time.sleep(seconds)
@@ -230,10 +230,11 @@ def test_a_run_is_taken_by_one_process_and_free_again_when_that_dies(tmp_path: P
     holder = multiprocessing.get_context("fork").Process(target=_take, args=(tmp_path, 60))
     holder.start()
     while not (tmp_path / "mine").exists():
+        assert holder.is_alive()
         time.sleep(0.01)
-    with sweep._taken(tmp_path) as mine:
+    with sweep.taken(tmp_path) as mine:
         assert not mine
     holder.kill()
     holder.join()
-    with sweep._taken(tmp_path) as mine:
+    with sweep.taken(tmp_path) as mine:
         assert mine
