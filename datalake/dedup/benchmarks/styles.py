@@ -11,6 +11,7 @@ with words, and a character of a script without spaces is a word. An item with f
 as a whole, which is how DeepSeek-Coder treats them.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 _WHERE_IT_STANDS, _WHOLE_ITEM, _SKIP_GRAM = range(3)  # as in ``kernels``
 
 
-class _Style(Config):
+class _Style(Config, ABC):
     """What all styles answer; the defaults are those of "any n-gram of the item"."""
 
     tokens: ClassVar["Tokens"] = "words"
@@ -41,9 +42,9 @@ class _Style(Config):
     # nothing of one item; none of the papers knows such a rule, so it is off.
     max_items_per_gram: int | None = Field(default=None, ge=1)
 
+    @abstractmethod
     def lengths(self, benchmark: str, num_tokens: np.ndarray) -> np.ndarray:
         """n for every item of one benchmark, whose sizes are given: 0 where it has none."""
-        raise NotImplementedError
 
     def acting_length(self) -> int | None:
         """The only length of n-grams that is acted upon, None where all are."""
