@@ -147,6 +147,7 @@ def test_another_seed_tries_other_mixtures() -> None:
     assert not np.allclose(one, other)
 
 
+@pytest.mark.slow  # workers of Ray start for it
 def test_every_run_is_a_row_with_the_shares_that_it_read(
     made: Made, rows: list[dict[str, Any]]
 ) -> None:
@@ -163,12 +164,14 @@ def test_every_run_is_a_row_with_the_shares_that_it_read(
     assert np.ptp([row["shares"][0] for row in rows]) > 0.6
 
 
+@pytest.mark.slow  # workers of Ray start for it
 def test_more_text_of_a_source_lowers_its_loss(rows: list[dict[str, Any]]) -> None:
     for source in (0, 1):
         ranked = sorted(rows, key=lambda row: row["shares"][source])
         assert ranked[-1]["losses"][source] < ranked[0]["losses"][source] - 0.05
 
 
+@pytest.mark.slow  # workers of Ray start for it
 def test_a_second_materialization_finds_the_finished_runs(
     workspace: Workspace, inputs: Inputs, made: Made
 ) -> None:
@@ -177,6 +180,7 @@ def test_a_second_materialization_finds_the_finished_runs(
     assert again.report["MLflow run"] == made.report["MLflow run"]
 
 
+@pytest.mark.slow  # workers of Ray start for it
 def test_the_shares_of_small_runs_reach_the_corpus_through_data(
     workspace: Workspace, made: Made
 ) -> None:
