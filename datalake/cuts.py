@@ -10,7 +10,6 @@ Cuts that overlap become one: removed where any of them removes, so that nothing
 behind, and otherwise masked by the longest.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -139,17 +138,3 @@ def _groups(ids: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> np.ndarray
     reach = np.maximum.accumulate(ends + document * span)
     apart = np.append(True, starts[1:] + document[1:] * span >= reach[:-1])
     return np.cumsum(other | apart) - 1
-
-
-def count(batches: Sequence[pa.RecordBatch]) -> dict[str, tuple[int, int]]:
-    """Cuts and bytes by reason, most bytes first."""
-    sums: dict[str, tuple[int, int]] = {}
-    for batch in batches:
-        size = pc.subtract(batch["end"], batch["start"])
-        table = pa.table({"reason": batch["reason"], "size": size})
-        for row in (
-            table.group_by("reason").aggregate([("size", "sum"), ([], "count_all")]).to_pylist()
-        ):
-            n, size = sums.get(row["reason"], (0, 0))
-            sums[row["reason"]] = n + row["count_all"], size + row["size_sum"]
-    return dict(sorted(sums.items(), key=lambda item: (-item[1][1], item[0])))

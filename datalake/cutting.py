@@ -15,11 +15,12 @@ import pyarrow as pa
 from datalake.config import Config
 from datalake.cuts import SCHEMA
 from datalake.dedup.benchmarks.contamination import cuts_of_contamination
+from datalake.dedup.clustering.survivors import surviving_ids
 from datalake.dedup.repeats.lines import RepeatedLinesConfig, repeated_lines
 from datalake.dedup.repeats.substrings import RepeatedPassagesConfig, repeated_passages
 from datalake.filters.lines import cut_lines
 from datalake.filters.measures.signals import Words
-from datalake.tables import Commit, Lake
+from datalake.tables import Commit
 from datalake.transforms.personal.personal_data import PersonalDataConfig, find
 from datalake.workspace import Inputs, Workspace
 
@@ -54,7 +55,7 @@ def write_cuts(workspace: Workspace, inputs: Inputs, config: AllCutsConfig) -> C
     lake, parts = workspace.lake, []
     if config.personal_data or config.lines:
         workspace.say("looking for lines that rules refuse, and for personal data")
-        own = _OwnCuts(_survivors(lake, int(inputs["duplicates"])), config)
+        own = _OwnCuts(surviving_ids(lake, int(inputs["duplicates"]), MAX_BROADCAST), config)
         version = int(inputs["documents"])
         parts += spark.map_parts(workspace, "documents", version, _COLUMNS, own, "cuts")
     if config.repeated_lines:
@@ -71,18 +72,6 @@ def write_cuts(workspace: Workspace, inputs: Inputs, config: AllCutsConfig) -> C
         items = cuts_of_contamination(lake.read("contamination", int(found)))
         parts += lake.write_parts("cuts", items)
     return lake.commit("cuts", parts, "overwrite", inputs)
-
-
-def _survivors(lake: Lake, version: int) -> np.ndarray | None:
-    """Ids of the documents that survive, ``S32`` in ascending order; None where they are many."""
-    ids = []
-    for batch in lake.batches("duplicates", version, ("doc_id", "survivor")):
-        doc_ids, survivors = (
-            np.array(batch[name].to_pylist(), "S32") for name in ("doc_id", "survivor")
-        )
-        ids.append(doc_ids[doc_ids == survivors])
-    survivors = np.sort(np.concatenate([np.zeros(0, "S32"), *ids]))
-    return survivors if len(survivors) <= MAX_BROADCAST else None
 
 
 @dataclass(frozen=True)

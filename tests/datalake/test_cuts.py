@@ -7,7 +7,6 @@ import pyarrow as pa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from datalake import cuts
 from datalake.cuts import Cuts, cuts_of
 from tests.datalake.document_rows import documents
 
@@ -87,8 +86,3 @@ def test_no_cuts_leave_every_text_as_it_is() -> None:
     none = Cuts.of(table())
     assert len(none) == 0
     assert none.apply(documents("a", "", "ü")).to_pylist() == ["a", "", "ü"]
-
-
-def test_cuts_are_counted_by_reason_with_their_bytes() -> None:
-    rows = table((0, 0, 4, ""), (1, 2, 3, "<email>")).to_batches()
-    assert cuts.count(rows) == {"why": (2, 5)}

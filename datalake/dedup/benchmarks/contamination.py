@@ -32,6 +32,7 @@ from datalake.dedup.benchmarks.search import (
     tally,
 )
 from datalake.dedup.benchmarks.styles import NGrams, Style
+from datalake.dedup.clustering.survivors import surviving_ids
 from datalake.tables import Commit, Lake, Part
 from datalake.workspace import Inputs, Workspace
 
@@ -87,7 +88,7 @@ def find_contamination(
     )
     context = spark.session(workspace).sparkContext
     shared = context.broadcast(search)
-    survivors = context.broadcast(_survivors(lake, int(inputs["duplicates"]), max_survivors))
+    survivors = context.broadcast(surviving_ids(lake, int(inputs["duplicates"]), max_survivors))
     tallies = spark.each_part(workspace, "documents", version, _Tallying(lake, shared, survivors))
     total = Tally.total(one for _, one in tallies)
     verdict = decide(total, search)
@@ -177,18 +178,6 @@ class _Locating(_Reading):
             for batch in self.batches(part)
         )
         return self.lake.write_parts("contamination", rows)
-
-
-def _survivors(lake: Lake, version: int, max_survivors: int) -> np.ndarray | None:
-    """Ids of the documents that stay, ascending; None where they are too many to hand out."""
-    ids, size = list[np.ndarray](), 0
-    for batch in lake.batches("duplicates", version, ["doc_id", "survivor"]):
-        stays = batch.filter(pc.equal(batch["doc_id"], batch["survivor"]))["doc_id"]
-        size += len(stays)
-        if size > max_survivors:
-            return None
-        ids.append(np.array(stays.to_pylist(), dtype="S32"))
-    return np.sort(np.concatenate([np.zeros(0, "S32"), *ids]))
 
 
 def _findings(lake: Lake, commit: Commit, items: Items, search: Search, total: Tally) -> Findings:

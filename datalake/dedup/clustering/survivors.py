@@ -7,7 +7,11 @@ snapshot; then the one with the smallest ``doc_id``.
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+import pyarrow.compute as pc
+
 from datalake.licences import CLASSES
+from datalake.tables import Lake
 
 if TYPE_CHECKING:
     from datalake.spark import DataFrame
@@ -63,3 +67,15 @@ def survivors(kept: "DataFrame", clusters: "DataFrame") -> "DataFrame":
         clustered=clustered,
         best=best,
     )
+
+
+def surviving_ids(lake: Lake, version: int, most: int) -> np.ndarray | None:
+    """Ids that this version of ``duplicates`` lets stay, ``S32`` ascending; None above ``most``."""
+    ids, size = list[np.ndarray](), 0
+    for batch in lake.batches("duplicates", version, ["doc_id", "survivor"]):
+        stays = batch.filter(pc.equal(batch["doc_id"], batch["survivor"]))["doc_id"]
+        size += len(stays)
+        if size > most:
+            return None
+        ids.append(np.array(stays.to_pylist(), dtype="S32"))
+    return np.sort(np.concatenate([np.zeros(0, "S32"), *ids]))
