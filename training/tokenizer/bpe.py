@@ -1,6 +1,6 @@
 """The tokenizer: text to token ids and back, by byte-pair encoding of UTF-8 bytes.
 
-Ids are the 256 bytes, then the merges in the order in which they were learned, then the special
+Ids are the 256 bytes, in an order that a vocabulary chooses, then the merges in the order in which they were learned, then the special
 tokens. Special tokens are never made from text: ``encode`` reads ``<|endoftext|>`` in a document as
 the thirteen characters that it is, so no document can forge one.
 
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from datalake.config import Refusal
-from training.tokenizer.patterns import PATTERNS, PatternName, class_runs, classes_from_runs
+from training.tokenizer.patterns import check_pattern, class_runs, classes_from_runs
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -36,23 +36,32 @@ class Tokenizer:
     def __init__(
         self,
         merges: np.ndarray,
-        pattern: PatternName,
+        pattern: str,
         classes: np.ndarray,
         special_tokens: Sequence[str] = (END_OF_TEXT,),
+        byte_ids: np.ndarray | None = None,
     ) -> None:
-        """``merges`` int32 ``[merges, 2]``; ``classes`` as ``patterns.character_classes`` makes."""
-        if pattern not in PATTERNS:
-            raise Refusal(f"pattern must be one of {', '.join(PATTERNS)}, got {pattern}")
+        """``merges`` int32 ``[merges, 2]``; ``classes`` as ``patterns.character_classes`` makes.
+
+        ``pattern`` is a name or a regular expression of one's own (``patterns.check_pattern``).
+        ``byte_ids`` int32 ``[256]`` is the id of each byte, a permutation of 0 .. 255 (GPT-2 begins
+        with ``!``); ascending by default.
+        """
+        check_pattern(pattern)
         if len(set(special_tokens)) < len(special_tokens) or "" in special_tokens:
             raise Refusal(f"special_tokens must differ and not be empty, got {special_tokens}")
         self.merges = merges
+        self.byte_ids = np.arange(NUM_BYTES, dtype=np.int32) if byte_ids is None else byte_ids
+        if not np.array_equal(np.sort(self.byte_ids), np.arange(NUM_BYTES)):
+            raise Refusal(f"byte_ids must be the numbers 0 .. 255, got {self.byte_ids.tolist()}")
         self.pattern = pattern
         self.classes = classes
         first = NUM_BYTES + len(merges)
         self.special_tokens = {name: first + i for i, name in enumerate(special_tokens)}
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Tokenizer, (self.merges, self.pattern, self.classes, tuple(self.special_tokens))
+        special_tokens = tuple(self.special_tokens)
+        return Tokenizer, (self.merges, self.pattern, self.classes, special_tokens, self.byte_ids)
 
     @property
     def vocab_size(self) -> int:
@@ -66,7 +75,7 @@ class Tokenizer:
     @cached_property
     def token_bytes(self) -> list[bytes]:
         """Bytes of every token by id; a special token's are its name."""
-        tokens = [bytes([byte]) for byte in range(NUM_BYTES)]
+        tokens = [bytes([byte]) for byte in np.argsort(self.byte_ids).tolist()]
         for left, right in self.merges.tolist():
             tokens.append(tokens[left] + tokens[right])
         return tokens + [name.encode() for name in self.special_tokens]
@@ -82,7 +91,7 @@ class Tokenizer:
     def _encoder(self) -> "Encoder":
         from training.tokenizer.encoder import Encoder
 
-        return Encoder(self.merges, self.pattern, self.classes)
+        return Encoder(self.merges, self.pattern, self.classes, self.byte_ids)
 
     def encode(self, text: str | bytes) -> np.ndarray:
         """Ids of ``text``; what looks like a special token is text."""
@@ -134,6 +143,7 @@ class Tokenizer:
         """Write ``tokenizer.json``: equal tokenizers make equal bytes."""
         fields = {
             "pattern": self.pattern,
+            "byte_ids": self.byte_ids.tolist(),
             "special_tokens": list(self.special_tokens),
             "character_class_runs": class_runs(self.classes),
             "merges": self.merges.tolist(),
@@ -156,4 +166,5 @@ class Tokenizer:
             pattern=fields["pattern"],
             classes=classes_from_runs(fields["character_class_runs"]),
             special_tokens=fields["special_tokens"],
+            byte_ids=np.array(fields["byte_ids"], np.int32),
         )

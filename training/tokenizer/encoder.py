@@ -13,10 +13,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
+from datalake.config import Refusal
 from training.tokenizer import pair_table
 from training.tokenizer.compiled import compiled
 from training.tokenizer.pair_table import pair_key, pair_row
-from training.tokenizer.patterns import PatternName
 from training.tokenizer.scanner import RULES, scan, scan_table
 from training.tokenizer.texts import Texts, frozen
 from training.tokenizer.word_table import (
@@ -51,7 +51,12 @@ _NONE = -1
 class Encoder:
     """Encodes texts by one list of merges. Threads may share it: each call borrows its caches."""
 
-    def __init__(self, merges: np.ndarray, pattern: PatternName, classes: np.ndarray) -> None:
+    def __init__(
+        self, merges: np.ndarray, pattern: str, classes: np.ndarray, byte_ids: np.ndarray
+    ) -> None:
+        if pattern not in RULES:
+            raise Refusal(f"pattern must be one of {', '.join(RULES)}, got {pattern}")
+        self._byte_ids = frozen(byte_ids.astype(np.uint32))
         self._pairs = frozen(pair_table.table_of(merges, NUM_BYTES))
         self._rule = RULES[pattern]
         self._scan_table = scan_table(classes)
@@ -90,6 +95,7 @@ class Encoder:
             self._scan_table,
             self._rule,
             self._pairs,
+            self._byte_ids,
             cache.ends,
             cache.words,
             cache.used,
@@ -115,7 +121,7 @@ class _Cache:
 
 
 @compiled
-def _encode(data, offsets, table, rule, pairs, ends, words, used, scratch, ids, lengths):
+def _encode(data, offsets, table, rule, pairs, byte_ids, ends, words, used, scratch, ids, lengths):
     """Write the ids of every text to ``ids`` and their number to ``lengths``; returns their sum."""
     rows, text, cached = words
     count = 0
@@ -129,7 +135,7 @@ def _encode(data, offsets, table, rule, pairs, ends, words, used, scratch, ids, 
                 row = find_row(rows, text, data, at, end, key)
                 value = rows[row, VALUE]
                 if rows[row, KEY] == EMPTY:
-                    num_ids = _merge(data, at, end, pairs, scratch, ids, count)
+                    num_ids = _merge(data, at, end, pairs, byte_ids, scratch, ids, count)
                     if end - at <= _LONGEST_CACHED:
                         _remember(data, at, end, key, row, ids, count, num_ids, words, used)
                     count += num_ids
@@ -178,10 +184,10 @@ def _remember(data, at, end, key, row, ids, first, num_ids, words, used):
 
 
 @compiled
-def _merge(data, at, end, pairs, scratch, ids, first):
+def _merge(data, at, end, pairs, byte_ids, scratch, ids, first):
     """Write the ids of one pre-token to ``ids`` from ``first`` on; returns how many they are."""
     for i in range(end - at):
-        ids[first + i] = data[at + i]
+        ids[first + i] = byte_ids[data[at + i]]
     if end - at <= _LONGEST_SCANNED:
         return _merge_by_scanning(end - at, pairs, scratch, ids, first)
     return _merge_by_heap(end - at, pairs, scratch, ids, first)
