@@ -1,8 +1,9 @@
 """The tokenizer: text to token ids and back, by byte-pair encoding of UTF-8 bytes.
 
-Ids are the 256 bytes, in an order that a vocabulary chooses, then the merges in the order in which they were learned, then the special
-tokens. Special tokens are never made from text: ``encode`` reads ``<|endoftext|>`` in a document as
-the thirteen characters that it is, so no document can forge one.
+Ids are the 256 bytes, in an order that a vocabulary chooses, then the merges in the order in which
+they were learned, then the special tokens. Special tokens are never made from text: ``encode``
+reads ``<|endoftext|>`` in a document as the thirteen characters that it is, so no document can
+forge one.
 
 Decoding and the table of lengths need numpy alone; what encodes is compiled when it is first used.
 """

@@ -91,43 +91,6 @@ def check_pattern(pattern: str) -> str:
     return pattern
 
 
-# One bit per class, so that a set of classes is one mask. A character is in exactly one of them.
-OTHER, UPPER, LOWER, LETTER, MARK, NUMBER, SPACE, NEWLINE = (1 << bit for bit in range(8))
-CLASSES = {
-    UPPER: r"[\p{Lu}\p{Lt}]",
-    LOWER: r"\p{Ll}",
-    LETTER: r"[\p{Lm}\p{Lo}]",  # letters without case
-    MARK: r"\p{M}",
-    NUMBER: r"\p{N}",
-    SPACE: r"[\p{White_Space}--[\r\n]]",
-    NEWLINE: r"[\r\n]",
-}
-NUM_CHARACTERS = 0x110000
-
-_SAMPLE = "".join(map(chr, range(0x80))) + "é\u0301\u00a0\u2028ǅʰ中９🙂\ue000"  # of every class
-
-
-def check_pattern(pattern: str) -> str:
-    """The regular expression that ``pattern`` names, or is.
-
-    Raises Refusal where it does not compile, or matches nothing at all: such a match cuts no text.
-    """
-    import regex
-
-    if pattern in PATTERNS:
-        return PATTERNS[pattern]
-    try:
-        compiled = regex.compile(pattern)
-    except regex.error as error:
-        names = ", ".join(PATTERNS)
-        raise Refusal(
-            f"pattern must be one of {names}, or a regular expression, got {pattern!r}: {error}"
-        ) from None
-    if compiled.match("") is not None:
-        raise Refusal(f"pattern must not match the empty string, got {pattern!r}")
-    return pattern
-
-
 def character_classes() -> tuple[np.ndarray, str]:
     """Class of every code point, uint8 ``[0x110000]``, and the version of ``regex`` it is from."""
     import regex
