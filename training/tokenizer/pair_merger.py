@@ -1,235 +1,345 @@
 """The merge loop of byte-pair encoding over counted pre-tokens.
 
-Three structures make a merge cost what it changes, and no more. Each pair of adjacent tokens has a
-total and a list of the words that hold it. A heap orders the pairs; its entries may be out of date,
-which is safe because a pair's total only falls once the merge that made its younger token is over:
-an entry that promises too much is corrected when it comes to the top. Words are rewritten in place
-and shrink.
+A merge costs what it changes, and no more. All words lie end to end in one array of places, a byte
+each, with a border between words. A token is known where it begins and where it ends, so the tokens
+beside it are found in one step, and nothing moves when two become one. Where a token begins, the
+place also says which pair it begins, so totals change without a search: there is no hash table.
+Each pair has a list of the places where it came to be, in order; a place that says another pair by
+now is passed over.
 
-A merge closes one place between two symbols and renames the two beside it, so the places that the
-words begin with, times three, bound pairs and lists: that memory is reserved at once (the system
-gives it page by page as it is touched). Only the hash table of pairs and the text of the tokens
-grow: the loop returns when it needs more of them.
+All pairs that a merge makes hold the new token, so the token beside it tells them apart: an array
+for each side. Their lists are written when the merge is done, each in one piece.
+
+A heap orders the pairs. Its entries may be out of date, which is safe because a pair's total only
+falls once the merge that made its younger token is over: an entry that promises too much is
+corrected when it comes to the top. Most pairs are too rare ever to be merged, so the heap holds
+those of at least a floor, and the floor falls when the heap is empty.
+
+A merge closes a gap between two tokens and makes at most two new pairs there, so the gaps that the
+words begin with, times three, bound pairs and lists: that memory is reserved at once, and the
+system gives it page by page as it is touched.
+
+No byte string becomes a token twice: a piece of a word whose ends no merge has crossed is cut as it
+would be alone, so at any time in one way only, and when that is two parts and they become a token,
+they do so everywhere.
 """
 
 # mypy: disallow_untyped_defs=False
 
+from collections.abc import Callable
+
 import numpy as np
 
-from training.tokenizer.compiled import compiled
-from training.tokenizer.pair_table import EMPTY, KEY, VALUE, new_table, pair_key, pair_row, roomier
+from datalake.config import Refusal
+from training.tokenizer.compiled import compiled, inlined
 from training.tokenizer.pretokens import PretokenCounts
 
-_PAIRS, _NODES, _HEAP, _TOKENS, _TEXT_BYTES = range(5)  # how much of each is in use
-_NONE = -1
+MAX_PLACES = (1 << 31) - 1  # int32 numbers them
+
+_NUM_BYTES = 256
+_NONE = -1  # a border, where a token is asked for; no pair
+_TOKEN, _PAIR = range(2)  # columns of a place
+_PLACE, _WORD, _NEW = range(3)  # columns of an occurrence; _NEW is its pair, until that has a list
+_LEFT, _RIGHT = range(2)  # columns of a pair
+_AT, _LENGTH = range(2)  # columns of a token: where in the text its bytes are
+_PAIRS, _HEAP, _TOKENS, _FLOOR, _CLOSED = range(5)  # in use; _CLOSED: gaps, in the whole text
+_FLOOR_STEP = 4
+_VISITS = 1 << 24  # of occurrences between two returns to Python: about a second
 
 
-def merge_pairs(counts: PretokenCounts, num_merges: int) -> tuple[np.ndarray, int]:
+def merge_pairs(
+    counts: PretokenCounts, num_merges: int, say: Callable[[int], None] | None = None
+) -> tuple[np.ndarray, int]:
     """Merges, int32 ``[num_merges, 2]``, and the number of tokens that the counted text then is.
 
-    Fewer merges come back when no pair is left.
+    Fewer merges come back when no pair is left. ``say`` hears how many are done, about every
+    second. Raises Refusal where distinct pre-tokens, with a border each, pass ``MAX_PLACES`` bytes.
     """
-    lengths = np.diff(counts.starts)
-    words = (counts.text.astype(np.int32), counts.starts, lengths, counts.counts)
-    places = 3 * int(lengths.sum() - len(lengths)) + 1
-    left, right, first, *nodes, heap = (np.empty(places, np.int32) for _ in range(6))
-    total, promise = np.empty(places, np.int64), np.empty(places, np.int64)
-    pairs, lists = (left, right, total, first, promise), tuple(nodes)
-    rows = new_table()
-    token_starts = np.arange(257 + num_merges)
-    token_text = np.arange(256).astype(np.uint8)
+    num_words = len(counts.counts)
+    num_places = len(counts.text) + num_words + 1
+    if num_places > MAX_PLACES:
+        raise Refusal(
+            f"distinct pre-tokens must have at most {MAX_PLACES:,} bytes with a border each, "
+            f"got {num_places:,}"
+        )
+    num_gaps = len(counts.text) - num_words
+    most, num_tokens = 3 * num_gaps + 1, _NUM_BYTES + num_merges
+    places = np.empty((num_places, 2), np.int32)
+    lists = np.empty((most, 2), np.int32), np.empty(most + 1, np.int64)  # occurrences, beginnings
+    fresh = np.empty((2 * num_gaps + 1, 3), np.int32)
+    pairs = np.empty((most, 2), np.int32), np.empty(most, np.int64)  # tokens, totals
+    heap = np.empty(most, np.int32), np.empty(most, np.int64)  # pairs, promises
+    text = np.concatenate([np.arange(_NUM_BYTES, dtype=np.uint8), counts.text])
+    tokens = np.zeros((num_tokens, 2), np.int64), np.zeros(num_tokens, np.uint64)  # and prefixes
+    beside = np.full((2, max(num_tokens, _NUM_BYTES**2)), _NONE, np.int32)
     used = np.zeros(5, np.int64)
-    used[_TOKENS] = used[_TEXT_BYTES] = 256
+    words = (counts.starts, counts.counts)
 
-    word = 0
-    while word < len(lengths):
-        rows = roomier(rows, used[_PAIRS] + lengths[word])
-        word = _index(word, words, pairs, lists, rows, used)
-    _build_heap(heap, pairs, (token_starts, token_text), used)
-
+    _begin(text, words, places, lists, pairs, tokens, beside[0], used)
+    beside[0] = _NONE
     merges = np.empty((num_merges, 2), np.int32)
-    done = 0
-    while done < num_merges and used[_HEAP]:
-        rows = roomier(rows, used[_PAIRS] + 2 * used[_TOKENS] + 3)
-        longest = int(np.diff(token_starts[: used[_TOKENS] + 1]).max())
-        if used[_TEXT_BYTES] + 2 * longest > len(token_text):
-            token_text = np.resize(token_text, 2 * (len(token_text) + longest))
-        tokens = (token_starts, token_text)
-        done = _merge(merges, done, words, pairs, lists, rows, heap, tokens, used)
-    return merges[:done], int(counts.counts @ lengths)
+    done, more = 0, True
+    while more and done < num_merges:
+        _merge(merges, words, places, lists, fresh, pairs, heap, text, tokens, beside, used)
+        more = done < (done := int(used[_TOKENS]) - _NUM_BYTES)
+        if say is not None:
+            say(done)
+    return merges[:done], counts.num_bytes - int(used[_CLOSED])
 
 
 @compiled
-def _gain(a, b, word, count, pairs, lists, rows, used):
-    """The pair (a, b) occurs once more in a word that itself occurs ``count`` times."""
-    left, right, total, first, _ = pairs
-    node_word, node_next = lists
-    key = pair_key(a, b)
-    row = pair_row(key, rows)
-    if rows[row, KEY] == EMPTY:
-        pair = used[_PAIRS]
-        used[_PAIRS] += 1
-        rows[row, KEY], rows[row, VALUE] = key, pair
-        left[pair], right[pair], total[pair], first[pair] = a, b, 0, _NONE
-    pair = rows[row, VALUE]
-    total[pair] += count
-    if first[pair] == _NONE or node_word[first[pair]] != word:
-        node = used[_NODES]
-        used[_NODES] += 1
-        node_word[node], node_next[node] = word, first[pair]
-        first[pair] = node
+def _begin(text, words, places, lists, pairs, tokens, numbers, used):
+    """Lay out the words byte by byte, and list the occurrences of every pair of bytes."""
+    starts, counts = words
+    occurrences, begins = lists
+    sides, totals = pairs
+    for token in range(_NUM_BYTES):
+        _name(token, token, 1, text, tokens)
+    used[_TOKENS] = _NUM_BYTES
+
+    place = 0
+    for word in range(len(counts)):
+        places[place, _TOKEN] = places[place, _PAIR] = _NONE
+        end = starts[word + 1] + _NUM_BYTES
+        for at in range(starts[word] + _NUM_BYTES, end):
+            place += 1
+            places[place, _TOKEN] = text[at]
+            places[place, _PAIR] = _NONE
+            if at + 1 < end:
+                key = np.int64(text[at]) << 8 | np.int64(text[at + 1])
+                if numbers[key] == _NONE:
+                    numbers[key] = _new_pair(text[at], text[at + 1], pairs, begins, used)
+                pair = numbers[key]
+                places[place, _PAIR] = pair
+                totals[pair] += counts[word]
+                begins[pair] += 1
+        place += 1
+    places[place, _TOKEN] = places[place, _PAIR] = _NONE
+
+    _lengths_to_begins(begins, 0, used[_PAIRS], 0)
+    word = -1
+    for place in range(len(places)):
+        if places[place, _TOKEN] == _NONE:
+            word += 1
+        elif places[place, _PAIR] != _NONE:
+            _list(place, word, places[place, _PAIR], lists)
+    _ends_to_begins(begins, 0, used[_PAIRS], 0)
+    for pair in range(used[_PAIRS]):
+        used[_FLOOR] = max(used[_FLOOR], totals[pair] + 1)
+
+
+@inlined
+def _name(token, at, length, text, tokens):
+    """Note where a token's bytes are, and the first eight as a number that sorts as they do."""
+    spans, prefixes = tokens
+    spans[token, _AT], spans[token, _LENGTH] = at, length
+    prefix = np.uint64(0)
+    for i in range(8):
+        prefix = prefix << np.uint64(8)
+        if i < length:
+            prefix = prefix | np.uint64(text[at + i])
+    prefixes[token] = prefix
+
+
+@inlined
+def _new_pair(left, right, pairs, begins, used):
+    """Number of a pair that nothing is known of yet; ``begins`` counts its occurrences at first."""
+    sides, totals = pairs
+    pair = used[_PAIRS]
+    used[_PAIRS] += 1
+    sides[pair, _LEFT], sides[pair, _RIGHT] = left, right
+    totals[pair] = begins[pair] = 0
+    return pair
+
+
+@inlined
+def _lengths_to_begins(begins, first, end, at):
+    for pair in range(first, end):
+        length = begins[pair]
+        begins[pair] = at
+        at += length
+
+
+@inlined
+def _list(place, word, pair, lists):
+    """Enter an occurrence where the list of its pair begins, which is thereby one further."""
+    occurrences, begins = lists
+    occurrences[begins[pair], _PLACE], occurrences[begins[pair], _WORD] = place, word
+    begins[pair] += 1
+
+
+@inlined
+def _ends_to_begins(begins, first, end, at):
+    for pair in range(end, first, -1):
+        begins[pair] = begins[pair - 1]
+    begins[first] = at
 
 
 @compiled
-def _index(word, words, pairs, lists, rows, used):
-    """Enter words from ``word`` on; returns the first that ``rows`` has no room for."""
-    symbols, starts, lengths, counts = words
-    while word < len(counts) and 2 * (used[_PAIRS] + lengths[word]) <= len(rows):
-        at = starts[word]
-        for i in range(at, at + lengths[word] - 1):
-            _gain(symbols[i], symbols[i + 1], word, counts[word], pairs, lists, rows, used)
-        word += 1
-    return word
+def _follows(a, b, text, tokens):
+    """Above, at or below zero as token ``a`` is after, equal to or before ``b`` in byte order."""
+    spans, prefixes = tokens
+    if a == b:
+        return np.int64(0)
+    if prefixes[a] != prefixes[b]:
+        return np.int64(1) if prefixes[a] > prefixes[b] else np.int64(-1)
+    at, other = spans[a, _AT], spans[b, _AT]
+    for i in range(min(spans[a, _LENGTH], spans[b, _LENGTH])):
+        if text[at + i] != text[other + i]:
+            return np.int64(text[at + i]) - np.int64(text[other + i])
+    return spans[a, _LENGTH] - spans[b, _LENGTH]
 
 
-@compiled
-def _compare(a, b, tokens):
-    """Below, at or above zero as token ``a`` is before, equal to or after ``b`` in byte order."""
-    token_starts, token_text = tokens
-    at, end = token_starts[a], token_starts[a + 1]
-    other, other_end = token_starts[b], token_starts[b + 1]
-    while at < end and other < other_end:
-        if token_text[at] != token_text[other]:
-            return np.int64(token_text[at]) - np.int64(token_text[other])
-        at += 1
-        other += 1
-    return (end - at) - (other_end - other)
-
-
-@compiled
-def _outranks(a, b, pairs, tokens):
+@inlined
+def _outranks(a, promise_a, b, promise_b, sides, text, tokens):
     """Whether pair ``a`` is to be merged before pair ``b``."""
-    left, right, _, _, promise = pairs
-    if promise[a] != promise[b]:
-        return promise[a] > promise[b]
-    order = _compare(left[a], left[b], tokens)
-    if order == 0:
-        order = _compare(right[a], right[b], tokens)
-    return order > 0
+    first = promise_a > promise_b
+    if promise_a == promise_b:
+        order = _follows(sides[a, _LEFT], sides[b, _LEFT], text, tokens)
+        if order == 0:
+            order = _follows(sides[a, _RIGHT], sides[b, _RIGHT], text, tokens)
+        first = order > 0
+    return first
 
 
 @compiled
-def _sink(heap, at, pairs, tokens, used):
-    """Move the entry at ``at`` down to where it belongs."""
-    pair = heap[at]
+def _sink(heap, at, pair, promise, sides, text, tokens, used):
+    """Put an entry at ``at`` or as far below as it belongs."""
+    entries, promises = heap
     while 2 * at + 1 < used[_HEAP]:
         child = 2 * at + 1
-        if child + 1 < used[_HEAP] and _outranks(heap[child + 1], heap[child], pairs, tokens):
+        if child + 1 < used[_HEAP] and _outranks(
+            entries[child + 1],
+            promises[child + 1],
+            entries[child],
+            promises[child],
+            sides,
+            text,
+            tokens,
+        ):
             child += 1
-        if not _outranks(heap[child], pair, pairs, tokens):
+        if not _outranks(entries[child], promises[child], pair, promise, sides, text, tokens):
             break
-        heap[at] = heap[child]
+        entries[at], promises[at] = entries[child], promises[child]
         at = child
-    heap[at] = pair
+    entries[at], promises[at] = pair, promise
 
 
 @compiled
-def _push(heap, pair, pairs, tokens, used):
+def _push(heap, pair, promise, sides, text, tokens, used):
     """Enter a pair at the bottom and move it up to where it belongs."""
-    _, _, total, _, promise = pairs
-    promise[pair] = total[pair]
+    entries, promises = heap
     at = used[_HEAP]
     used[_HEAP] += 1
-    while at > 0 and _outranks(pair, heap[(at - 1) // 2], pairs, tokens):
-        heap[at] = heap[(at - 1) // 2]
-        at = (at - 1) // 2
-    heap[at] = pair
-
-
-@compiled
-def _build_heap(heap, pairs, tokens, used):
-    _, _, total, _, promise = pairs
-    used[_HEAP] = used[_PAIRS]
-    for pair in range(used[_PAIRS]):
-        heap[pair] = pair
-        promise[pair] = total[pair]
-    for at in range(used[_HEAP] // 2 - 1, -1, -1):
-        _sink(heap, at, pairs, tokens, used)
-
-
-@compiled
-def _correct_top(heap, pairs, tokens, used):
-    """Bring the pair of the highest total to the top, dropping pairs that are gone."""
-    _, _, total, _, promise = pairs
-    while used[_HEAP]:
-        pair = heap[0]
-        if promise[pair] == total[pair] and total[pair] > 0:
+    while at > 0:
+        parent = (at - 1) // 2
+        if not _outranks(pair, promise, entries[parent], promises[parent], sides, text, tokens):
             break
-        promise[pair] = total[pair]
-        if total[pair] == 0:
+        entries[at], promises[at] = entries[parent], promises[parent]
+        at = parent
+    entries[at], promises[at] = pair, promise
+
+
+@compiled
+def _lower_floor(heap, pairs, text, tokens, used):
+    """Fill the empty heap with the pairs that a lower floor lets in, if any pair is left."""
+    sides, totals = pairs
+    while used[_HEAP] == 0 and used[_FLOOR] > 1:
+        used[_FLOOR] = max(used[_FLOOR] // _FLOOR_STEP, 1)
+        for pair in range(used[_PAIRS]):
+            if totals[pair] >= used[_FLOOR]:
+                _push(heap, pair, totals[pair], sides, text, tokens, used)
+
+
+@compiled
+def _correct_top(heap, pairs, text, tokens, used):
+    """Bring the pair of the highest total to the top of the heap; empty when no pair is left."""
+    sides, totals = pairs
+    entries, promises = heap
+    while True:
+        if used[_HEAP] == 0:
+            _lower_floor(heap, pairs, text, tokens, used)
+            if used[_HEAP] == 0:
+                break
+        pair = entries[0]
+        if promises[0] == totals[pair]:
+            break
+        promise = totals[pair]
+        if promise < used[_FLOOR]:
             used[_HEAP] -= 1
-            heap[0] = heap[used[_HEAP]]
-        _sink(heap, 0, pairs, tokens, used)
+            pair, promise = entries[used[_HEAP]], promises[used[_HEAP]]
+        _sink(heap, 0, pair, promise, sides, text, tokens, used)
 
 
 @compiled
-def _rewrite(word, a, b, token, words, pairs, lists, rows, used):
-    """Merge (a, b) from left to right in one word, and tell the pairs beside it."""
-    symbols, starts, lengths, counts = words
-    _, _, total, _, _ = pairs
-    count = counts[word]
-    start = read = write = starts[word]
-    end = start + lengths[word]
-    while read < end:
-        if read + 1 < end and symbols[read] == a and symbols[read + 1] == b:
-            if write > start:
-                before = symbols[write - 1]
-                total[rows[pair_row(pair_key(before, a), rows), VALUE]] -= count
-                _gain(before, token, word, count, pairs, lists, rows, used)
-            if read + 2 < end:
-                after = symbols[read + 2]
-                total[rows[pair_row(pair_key(b, after), rows), VALUE]] -= count
-                _gain(token, after, word, count, pairs, lists, rows, used)
-            symbols[write] = token
-            read += 2
-        else:
-            symbols[write] = symbols[read]
-            read += 1
-        write += 1
-    lengths[word] = write - start
-
-
-@compiled
-def _merge(merges, done, words, pairs, lists, rows, heap, tokens, used):
-    """Merge until all are done, no pair is left, or memory is short; returns how many are done."""
-    left, right, total, first, _ = pairs
-    node_word, node_next = lists
-    token_starts, token_text = tokens
-    while done < len(merges):
-        _correct_top(heap, pairs, tokens, used)
+def _merge(merges, words, places, lists, fresh, pairs, heap, text, tokens, beside, used):
+    """Merge until all are done, no pair is left, or Python is to hear of it."""
+    starts, counts = words
+    occurrences, begins = lists
+    sides, totals = pairs
+    spans, _ = tokens
+    visits = 0
+    while used[_TOKENS] - _NUM_BYTES < len(merges) and visits < _VISITS:
+        _correct_top(heap, pairs, text, tokens, used)
         if used[_HEAP] == 0:
             break
-        pair = heap[0]
-        a, b, token, place = left[pair], right[pair], used[_TOKENS], used[_TEXT_BYTES]
-        length = token_starts[a + 1] - token_starts[a] + token_starts[b + 1] - token_starts[b]
-        num_pairs = used[_PAIRS]
-        most = num_pairs + 2 * token + 3  # the new token before and after any token, itself too
-        if 2 * most > len(rows) or place + length > len(token_text):
-            break
-        for part in (a, b):
-            for i in range(token_starts[part], token_starts[part + 1]):
-                token_text[place] = token_text[i]
-                place += 1
-        token_starts[token + 1] = used[_TEXT_BYTES] = place
+        pair = heap[0][0]
+        a, b, token = sides[pair, _LEFT], sides[pair, _RIGHT], used[_TOKENS]
+        merges[token - _NUM_BYTES, 0], merges[token - _NUM_BYTES, 1] = a, b
+        length = spans[a, _LENGTH]
+        whole = spans[token, _LENGTH] = length + spans[b, _LENGTH]
+        first, end = begins[pair], begins[pair + 1]
+        first_new, num_fresh = used[_PAIRS], 0
+        list_end = begins[first_new]
+        found = np.int64(_NONE)
+        visits += end - first + 1
+        for i in range(first, end):
+            place = np.int64(occurrences[i, _PLACE])
+            if places[place, _PAIR] != pair:
+                continue
+            word = occurrences[i, _WORD]
+            count = counts[word]
+            used[_CLOSED] += count
+            found = place - word - 1
+            middle, after = place + length, place + whole
+            other = places[place - 1, _TOKEN]
+            if other != _NONE:
+                before = place - spans[other, _LENGTH]
+                totals[places[before, _PAIR]] -= count
+                new = np.int64(beside[_LEFT, other])
+                if new == _NONE:
+                    new = _new_pair(other, token, pairs, begins, used)
+                    beside[_LEFT, other] = new
+                totals[new] += count
+                begins[new] += 1
+                places[before, _PAIR] = new
+                fresh[num_fresh, _PLACE], fresh[num_fresh, _WORD] = before, word
+                fresh[num_fresh, _NEW] = new
+                num_fresh += 1
+            other = places[after, _TOKEN]
+            new = np.int64(_NONE)
+            if other != _NONE:
+                totals[places[middle, _PAIR]] -= count
+                new = np.int64(beside[_RIGHT, other])
+                if new == _NONE:
+                    new = _new_pair(token, other, pairs, begins, used)
+                    beside[_RIGHT, other] = new
+                totals[new] += count
+                begins[new] += 1
+                fresh[num_fresh, _PLACE], fresh[num_fresh, _WORD] = place, word
+                fresh[num_fresh, _NEW] = new
+                num_fresh += 1
+            places[middle, _PAIR] = _NONE
+            places[place, _PAIR] = new
+            places[place, _TOKEN] = places[after - 1, _TOKEN] = token
+        totals[pair] = 0
+        _name(token, found + _NUM_BYTES, whole, text, tokens)
         used[_TOKENS] += 1
-        merges[done, 0], merges[done, 1] = a, b
-        done += 1
-        node = first[pair]
-        while node != _NONE:
-            _rewrite(node_word[node], a, b, token, words, pairs, lists, rows, used)
-            node = node_next[node]
-        total[pair] = 0
-        for new in range(num_pairs, used[_PAIRS]):
-            if total[new]:
-                _push(heap, new, pairs, tokens, used)
-    return done
+        _lengths_to_begins(begins, first_new, used[_PAIRS], list_end)
+        for i in range(num_fresh):
+            _list(fresh[i, _PLACE], fresh[i, _WORD], fresh[i, _NEW], lists)
+        _ends_to_begins(begins, first_new, used[_PAIRS], list_end)
+        for new in range(first_new, used[_PAIRS]):
+            beside[_LEFT, sides[new, _LEFT]] = beside[_RIGHT, sides[new, _RIGHT]] = _NONE
+            if totals[new] >= used[_FLOOR]:
+                _push(heap, new, totals[new], sides, text, tokens, used)
