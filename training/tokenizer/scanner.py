@@ -1,6 +1,6 @@
 """Pre-tokens of UTF-8 text, found by compiled code that steps over the bytes once.
 
-``_piece_end`` says where the pre-token ends that begins at a byte, with the choices that the
+``piece_end`` says where the pre-token ends that begins at a byte, with the choices that the
 regular expressions of ``training.tokenizer.patterns`` make: alternatives in order, greedy, and back
 one step where a look-ahead asks for it. Bytes that are no UTF-8 count as characters of no class, so
 that any bytes are cut into pieces, and the pieces are always the whole.
@@ -16,6 +16,7 @@ import numpy as np
 from training.tokenizer.compiled import compiled, inlined
 from training.tokenizer.patterns import LETTER, LOWER, MARK, NEWLINE, NUMBER, OTHER, SPACE, UPPER
 from training.tokenizer.texts import frozen
+from training.tokenizer.window import SIZE, leading_zeros, trailing_zeros, window_classes
 
 GPT2, CL100K, CL100K_DIGITS, O200K = range(4)
 RULES = {"gpt2": GPT2, "cl100k": CL100K, "cl100k_digits": CL100K_DIGITS, "o200k": O200K}
@@ -28,6 +29,8 @@ SPACES = SPACE | NEWLINE
 APOSTROPHE = 0x27
 
 _ASCII = 0x80
+_ONE = np.uint64(1)
+_WHOLE = np.uint64((1 << SIZE) - 1)
 
 
 def scan_table(classes: np.ndarray) -> np.ndarray:
@@ -178,7 +181,7 @@ def _symbols_end(data, at, end, table, rule):
 
 
 @inlined
-def _piece_end(data, at, end, table, rule):
+def piece_end(data, at, end, table, rule):
     """End of the pre-token that begins at byte ``at``, in text that ends at ``end``."""
     kind, after = _character(data, at, end, table)
     stop = at
@@ -207,6 +210,57 @@ def _piece_end(data, at, end, table, rule):
     return stop
 
 
+@inlined
+def ascii_piece_size(data, at, rule):
+    """Size of the pre-token at ``at``, from the next ``SIZE`` bytes; 0 where they do not tell.
+
+    They tell where the piece and what follows it lie among them and are ASCII. The text must go on
+    to ``at + SIZE`` at least.
+    """
+    letters, upper, numbers, spaces, newlines, long = window_classes(data, at)
+    first = data[at]
+    size = np.int64(0)
+    symbols = (letters | numbers | spaces | long) ^ _WHOLE
+    prefix = (numbers | newlines | long) & _ONE ^ _ONE  # first may be the one before a word
+    if rule == GPT2:
+        prefix = np.uint64(first == 0x20)
+    if first == APOSTROPHE and rule != O200K:
+        size = np.int64(0)
+    elif (letters | letters >> _ONE & prefix) & _ONE:
+        if rule == O200K:
+            size = trailing_zeros(~(upper | ~letters & _ONE))
+            size = trailing_zeros(~((letters & ~upper) | ((_ONE << np.uint64(size)) - _ONE)))
+            if size < SIZE and data[at + size] == APOSTROPHE:
+                size = np.int64(SIZE)
+        else:
+            size = trailing_zeros(~(letters | _ONE))
+    elif (symbols | symbols >> _ONE & np.uint64(first == 0x20)) & _ONE:
+        size = trailing_zeros(~(symbols | _ONE))
+        if rule != GPT2 and long >> np.uint64(size) & _ONE == 0:
+            if rule == O200K:
+                while size < SIZE and (
+                    data[at + size] == 0x0A or data[at + size] == 0x0D or data[at + size] == 0x2F
+                ):
+                    size += 1
+            else:
+                size = trailing_zeros(~(newlines | ((_ONE << np.uint64(size)) - _ONE)))
+    elif numbers & _ONE or (rule == GPT2 and numbers >> _ONE & prefix):
+        size = trailing_zeros(~(numbers | _ONE))
+        most = np.int64(SIZE) if rule == GPT2 else np.int64(1) if rule == CL100K_DIGITS else 3
+        if size >= most:
+            return most if most < SIZE else np.int64(0)
+    elif spaces & _ONE:
+        size = trailing_zeros(~spaces)
+        if size < SIZE and long >> np.uint64(size) & _ONE == 0:
+            lines = newlines & ((_ONE << np.uint64(size)) - _ONE)
+            if rule != GPT2 and lines:
+                return 64 - leading_zeros(lines)
+            return size - 1 if size > 1 else size
+    if size >= SIZE or long >> np.uint64(size) & _ONE:
+        size = np.int64(0)
+    return size
+
+
 @compiled
 def scan(data, at, end, table, rule, ends):
     """Number of pre-tokens found from byte ``at`` of ``data`` on, their ends written to ``ends``.
@@ -216,7 +270,8 @@ def scan(data, at, end, table, rule, ends):
     """
     count = 0
     while at < end and count < len(ends):
-        at = _piece_end(data, at, end, table, rule)
+        size = ascii_piece_size(data, at, rule) if at + SIZE <= end else np.int64(0)
+        at = at + size if size else piece_end(data, at, end, table, rule)
         ends[count] = at
         count += 1
     return count
