@@ -8,7 +8,6 @@ forge one.
 Decoding and the table of lengths need numpy alone; what encodes is compiled when it is first used.
 """
 
-import json
 import re
 from collections.abc import Iterable, Sequence
 from functools import cached_property
@@ -19,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from datalake.config import Refusal
-from training.tokenizer.patterns import check_pattern, class_runs, classes_from_runs
+from training.tokenizer.patterns import check_pattern
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -41,12 +40,14 @@ class Tokenizer:
         classes: np.ndarray,
         special_tokens: Sequence[str] = (END_OF_TEXT,),
         byte_ids: np.ndarray | None = None,
+        chat_template: str | None = None,
     ) -> None:
         """``merges`` int32 ``[merges, 2]``; ``classes`` as ``patterns.character_classes`` makes.
 
         ``pattern`` is a name or a regular expression of one's own (``patterns.check_pattern``).
         ``byte_ids`` int32 ``[256]`` is the id of each byte, a permutation of 0 .. 255 (GPT-2 begins
-        with ``!``); ascending by default.
+        with ``!``); ascending by default. ``chat_template`` is the Jinja that conversations are
+        rendered by (``chat_template.ChatTemplate``); None for the default one.
         """
         check_pattern(pattern)
         if len(set(special_tokens)) < len(special_tokens) or "" in special_tokens:
@@ -57,12 +58,13 @@ class Tokenizer:
             raise Refusal(f"byte_ids must be the numbers 0 .. 255, got {self.byte_ids.tolist()}")
         self.pattern = pattern
         self.classes = classes
+        self.chat_template = chat_template
         first = NUM_BYTES + len(merges)
         self.special_tokens = {name: first + i for i, name in enumerate(special_tokens)}
 
     def __reduce__(self) -> tuple[Any, ...]:
-        special_tokens = tuple(self.special_tokens)
-        return Tokenizer, (self.merges, self.pattern, self.classes, special_tokens, self.byte_ids)
+        how = (self.merges, self.pattern, self.classes, tuple(self.special_tokens))
+        return Tokenizer, (*how, self.byte_ids, self.chat_template)
 
     @property
     def vocab_size(self) -> int:
@@ -92,7 +94,7 @@ class Tokenizer:
     def _encoder(self) -> "Encoder":
         from training.tokenizer.encoder import Encoder
 
-        return Encoder(self.merges, self.pattern, self.classes, self.byte_ids, self.dtype)
+        return Encoder(self.merges, self.pattern, self.classes, self.byte_ids)
 
     def encode(self, text: str | bytes) -> np.ndarray:
         """Ids of ``text``; what looks like a special token is text."""
@@ -124,7 +126,8 @@ class Tokenizer:
         """
         from training.tokenizer.texts import Texts
 
-        return self._encoder.encode(Texts.of(texts), num_threads)
+        ids, offsets = self._encoder.encode(Texts.of(texts), num_threads)
+        return ids.astype(self.dtype), offsets
 
     def decode_bytes(self, ids: Iterable[int]) -> bytes:
         """The bytes that ``ids`` stand for. Raises Refusal for an id outside the vocabulary."""
@@ -140,31 +143,14 @@ class Tokenizer:
         return self.decode_bytes(ids).decode(errors="replace")
 
     def save(self, folder: str | Path) -> None:
-        """Write ``tokenizer.json``: equal tokenizers make equal bytes."""
-        fields = {
-            "pattern": self.pattern,
-            "byte_ids": self.byte_ids.tolist(),
-            "special_tokens": list(self.special_tokens),
-            "character_class_runs": class_runs(self.classes),
-            "merges": self.merges.tolist(),
-        }
-        lines = [
-            f"{json.dumps(k)}: {json.dumps(v, separators=(',', ':'))}" for k, v in fields.items()
-        ]
-        text = "{\n" + ",\n".join(lines) + "\n}\n"
-        (Path(folder) / FILE).write_text(text, encoding="utf-8")
+        """Write the files of ``interchange``: equal tokenizers make equal bytes."""
+        from training.tokenizer import interchange
+
+        interchange.save(self, folder)
 
     @classmethod
     def load(cls, folder: str | Path) -> "Tokenizer":
-        """The tokenizer saved in ``folder``. Raises Refusal where there is none."""
-        path = Path(folder) / FILE
-        if not path.is_file():
-            raise Refusal(f"{folder} must hold {FILE}, got nothing there")
-        fields = json.loads(path.read_text(encoding="utf-8"))
-        return cls(
-            merges=np.array(fields["merges"], np.int32).reshape(-1, 2),
-            pattern=fields["pattern"],
-            classes=classes_from_runs(fields["character_class_runs"]),
-            special_tokens=fields["special_tokens"],
-            byte_ids=np.array(fields["byte_ids"], np.int32),
-        )
+        """The tokenizer in ``folder``. Raises Refusal where there is none, or it is damaged."""
+        from training.tokenizer import interchange
+
+        return interchange.load(folder)
