@@ -94,7 +94,7 @@ class Tokenizer:
     def _encoder(self) -> "Encoder":
         from training.tokenizer.encoder import Encoder
 
-        return Encoder(self.merges, self.pattern, self.classes, self.byte_ids)
+        return Encoder(self.merges, self.pattern, self.classes, self.byte_ids, self.dtype)
 
     def encode(self, text: str | bytes) -> np.ndarray:
         """Ids of ``text``; what looks like a special token is text."""
@@ -126,8 +126,7 @@ class Tokenizer:
         """
         from training.tokenizer.texts import Texts
 
-        ids, offsets = self._encoder.encode(Texts.of(texts), num_threads)
-        return ids.astype(self.dtype), offsets
+        return self._encoder.encode(Texts.of(texts), num_threads)
 
     def decode_bytes(self, ids: Iterable[int]) -> bytes:
         """The bytes that ``ids`` stand for. Raises Refusal for an id outside the vocabulary."""
