@@ -25,12 +25,12 @@ from datalake.dedup.clustering.clusters import (
     write_duplicates,
 )
 from datalake.dedup.signatures.minhash import Banding, BandsConfig, MinHashConfig
+from datalake.derived import Derivation, derive
 from datalake.extraction import DocumentsConfig
 from datalake.filters.bounds import SCORES, nearest
-from datalake.filters.measures.signals import MEASURES, Measuring, Words, measure
+from datalake.filters.measures.signals import INPUT_COLUMNS, MEASURES, Measuring, Words, measure
 from datalake.filters.rules import KeptConfig, decide, require_some_kept, resolve
 from datalake.filters.scoring.scorers import ScorerConfig, ScorerName, ScorersConfig, load, train
-from datalake.measuring import measure_documents
 from datalake.mixture import MixtureConfig, fitted_shares, write_manifest
 from datalake.mixture_fit import MixtureFitConfig, Runs, fit_mixture, write_fitted
 from datalake.sources.catalogue import Source, Sources
@@ -147,15 +147,17 @@ def signals(workspace: Workspace, inputs: Inputs, config: SignalsConfig) -> Made
     workspace.say(f"measuring, with MinHash in {banding.num_bands} x {banding.num_rows}")
     folder = inputs.get("scorers")
     measuring = Measuring(banding, config.words, load(str(folder)) if folder else ())
-    done = measure_documents(
-        workspace,
-        inputs,
-        partial(measure, measuring=measuring),
+    derivation = Derivation(
+        source="documents",
+        target="signals",
+        columns=INPUT_COLUMNS,
+        compute=partial(measure, measuring=measuring),
         definitions=f"{MEASURES} {config.model_dump_json()} {folder}",
     )
+    done = derive(workspace, inputs, derivation)
     report: dict[str, int | float | str] = {
         "measured now": done.computed,
-        "taken over": done.commit.rows - done.computed,
+        "taken over": done.taken_over,
         "MinHash bands": banding.num_bands,
         "rows in a band": banding.num_rows,
     }

@@ -66,11 +66,11 @@ from typing import Literal, Protocol
 
 import numpy as np
 import pyarrow as pa
-import xxhash
 
 from datalake.dedup.exact import text_digest
 from datalake.dedup.signatures.minhash import Banding, sign
 from datalake.dedup.urls import url_keys
+from datalake.derived import row_digests
 from datalake.filters.measures.characters import ALONE, character_classes
 from datalake.filters.measures.code_signals import CODE, code_signals
 from datalake.filters.measures.language_score import language_score
@@ -84,7 +84,6 @@ STOP_WORDS = ("the", "be", "to", "of", "and", "that", "have", "with")  # Gopher
 COPIED = ("doc_id", "source", "uri", "language", "licence", "num_bytes", "snapshot")
 INPUT_COLUMNS = (*COPIED, "title", "text")  # of ``documents``
 MEASURES = 1  # raised by hand when a measurement comes to give another number
-_DIGESTED = tuple(name for name in INPUT_COLUMNS if name != "text")
 
 _COMPRESSED_BYTES = 1_000_000  # of a document; the ratio is settled long before
 
@@ -166,15 +165,7 @@ def measured_digests(documents: pa.RecordBatch) -> pa.StringArray:
 
     Two rows have equal digests where every column of ``INPUT_COLUMNS`` is equal.
     """
-    data, offsets = text_bytes(documents["text"])
-    columns = [documents[name].to_pylist() for name in _DIGESTED]
-    digests = []
-    for row, (start, end) in zip(zip(*columns, strict=True), pairwise(offsets), strict=True):
-        digest = xxhash.xxh3_128(repr(row).encode("utf-8", "surrogatepass"))
-        digest.update(b"\0")
-        digest.update(data[start:end].tobytes())
-        digests.append(digest.hexdigest())
-    return pa.array(digests, pa.string())
+    return row_digests(documents, INPUT_COLUMNS)
 
 
 def texts_of(documents: pa.RecordBatch) -> pa.LargeStringArray:
