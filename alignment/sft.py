@@ -119,8 +119,9 @@ class FineTuning:
         if config.replay_rows:
             slots = self.ranks.share(config.replay_rows)
             text = batch(self.text_rows, config.seed, step, config.replay_rows, slots)
+            read = text.first(length).to(self.hardware.device)
             with self.hardware.autocast():
-                loss = next_token_loss(model, text[:, : length + 1].to(self.hardware.device))
+                loss = next_token_loss(model, read.tokens, read.pieces)
             num_tokens = len(slots) * length
             yield Part(
                 loss=config.replay_weight * loss,

@@ -415,13 +415,45 @@ TABLES: dict[str, Schema] = {
             key="doc_id",
         ),
         Schema(
+            "encoded",
+            (
+                _ID,
+                _SOURCE,
+                Column("cluster", pa.string(), "as in corpus"),
+                Column("weight", pa.float64(), "as in corpus"),
+                _NUM_BYTES,
+                Column("num_tokens", pa.int64(), "ids of the text", "tokens"),
+                Column(
+                    "tokens",
+                    pa.binary(),
+                    "these ids, without <|endoftext|>, little-endian: uint16 up to a vocabulary of "
+                    "65,536, else uint32",
+                ),
+                Column("measured", pa.string(), "digest of what was encoded", content=False),
+            ),
+            key="doc_id",
+        ),
+        Schema(
             "tokens",
             (
-                Column("row_id", pa.int64(), "position of the row in its split"),
+                Column("row_id", pa.int64(), "order of the row in its split, with gaps"),
                 Column("split", pa.string(), "train or validation"),
-                Column("tokens", pa.binary(), "context_length + 1 ids, uint16 little-endian"),
+                Column(
+                    "tokens",
+                    pa.binary(),
+                    "context_length + 1 ids, little-endian: uint16 up to a vocabulary of 65,536, "
+                    "else uint32",
+                ),
+                Column("vocab_size", pa.int32(), "of the tokenizer", "tokens"),
+                Column("num_tokens", pa.int32(), "ids that the row is filled with", "tokens"),
                 Column("doc_ids", pa.list_(pa.string()), "documents in the row, in order"),
                 Column("doc_starts", pa.list_(pa.int32()), "first token of each in the row"),
+                Column(
+                    "doc_offsets",
+                    pa.list_(pa.int64()),
+                    "of each, place in its document of the token after that first one",
+                    "tokens",
+                ),
             ),
             key="row_id",
             partition_by=("split",),

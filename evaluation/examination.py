@@ -87,7 +87,7 @@ class Examination:
         temperature: float | None = None,
     ) -> Evaluation:
         """Scores of ``candidate`` on the text, beside ``baselines``, and on the items."""
-        rows = self.text.rows.tokens
+        rows = self.text.rows.rows
         tell = _teller(self.workspace.say, candidate.name, len(rows))
         nats = {
             scorecard.MODEL: model_nats(candidate.model, rows, self.rows_per_batch, tell),

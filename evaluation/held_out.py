@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 from datalake.config import Refusal
 from datalake.tables import Lake
 from datalake.workspace import Inputs
-from evaluation.likelihood import PackedRows, packed_rows
+from evaluation.likelihood import COLUMNS, PackedRows, packed_rows
 
 SPLIT = "validation"
 
@@ -41,9 +41,8 @@ def read(lake: Lake, inputs: Inputs) -> HeldOut:
 
     Raises Refusal where there is no row, or a document that this version of the corpus lacks.
     """
-    columns = ("row_id", "tokens", "doc_ids", "doc_starts")
     where = {"split": SPLIT}
-    rows = packed_rows(lake.batches("tokens", int(inputs["tokens"]), columns, where), SPLIT)
+    rows = packed_rows(lake.batches("tokens", int(inputs["tokens"]), COLUMNS, where), SPLIT)
     return HeldOut(rows, _origins(lake, int(inputs["corpus"]), rows.doc_ids))
 
 

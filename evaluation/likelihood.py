@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,6 +22,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from datalake.config import Refusal
+from training.data import rows as rows_module
+from training.data.rows import Rows
 
 if TYPE_CHECKING:
     from training.models.language_model import LanguageModel
@@ -50,66 +53,71 @@ class Likelihood:
         return self.nats / math.log(2) / self.num_bytes
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class PackedRows:
-    """Token rows of one split, and the document that each token belongs to."""
+    """Token rows of one split, and the document that each piece of them is of."""
 
-    tokens: NDArray[np.uint16]  # [rows, context + 1], overlapping by one
+    rows: Rows
     doc_ids: tuple[str, ...]  # distinct, by first appearance
-    documents: NDArray[np.int32]  # [rows, context + 1], index into ``doc_ids``
+    piece_documents: NDArray[np.int64]  # [pieces], index into ``doc_ids``
+    piece_offsets: NDArray[np.int64]  # [pieces], place in the document of the first target
+
+    @cached_property
+    def pieces(self) -> NDArray[np.int32]:
+        """Number in its row of the piece that each token is of, -1 where nothing is."""
+        return self.rows.pieces()
 
     @property
-    def targets(self) -> NDArray[np.uint16]:
-        """What is predicted, ``[rows, context]``: every token but the first of a row."""
-        return self.tokens[:, 1:]
+    def tokens(self) -> NDArray[np.unsignedinteger]:
+        return self.rows.tokens
+
+    @cached_property
+    def scored(self) -> NDArray[np.bool_]:
+        """Which of ``tokens[:, 1:]`` are targets, ``[rows, context]``."""
+        before, here = self.pieces[:, :-1], self.pieces[:, 1:]
+        scored: NDArray[np.bool_] = (before == here) & (here >= 0)
+        return scored
+
+    @cached_property
+    def documents(self) -> NDArray[np.int64]:
+        """Index into ``doc_ids`` of each token, ``[rows, context + 1]``; -1 where nothing is."""
+        first = self.rows.piece_offsets[:-1, None]
+        return np.where(self.pieces < 0, -1, self.piece_documents[first + self.pieces])
 
     def openings(self) -> Iterator[tuple[int, int, int]]:
-        """Document, row and position of every first token of a document inside a row.
-
-        A document that was cut by a row's end opens where it first appears. One that stands at
-        position 0 only may have begun in a row that is not here, so it is left out.
-        """
-        first = np.ones(self.documents.shape, bool)
-        first[:, 1:] = self.documents[:, 1:] != self.documents[:, :-1]
-        first[:, 0] = False
-        rows, positions = np.nonzero(first)
+        """Document, row and position of every first token of a document."""
+        counts = np.diff(self.rows.piece_offsets)
+        row_of = np.repeat(np.arange(len(self.rows)), counts)
         seen: set[int] = set()
-        for row, position in zip(rows.tolist(), positions.tolist(), strict=True):
-            document = int(self.documents[row, position])
+        for piece in np.flatnonzero(self.piece_offsets == 0).tolist():
+            document = int(self.piece_documents[piece])
             if document not in seen:
                 seen.add(document)
-                yield document, row, position
+                yield document, int(row_of[piece]), int(self.rows.piece_starts[piece])
+
+
+COLUMNS = (*rows_module.COLUMNS, "doc_ids", "doc_offsets")
 
 
 def packed_rows(batches: Iterable[pa.RecordBatch], split: str) -> PackedRows:
-    """The rows of ``split`` in order of ``row_id``, from batches of the table ``tokens``.
+    """The rows of ``split`` in order of ``row_id``, from batches of ``COLUMNS`` of ``tokens``.
 
-    Raises Refusal for an empty split, rows of different lengths, and rows whose first token
-    belongs to no document.
+    Raises Refusal for an empty split, and for rows that ``Rows.from_table`` refuses.
     """
     table = pa.Table.from_batches(batches) if (batches := list(batches)) else None
     if table is None or not table.num_rows:
         raise Refusal(f"split {split} of table tokens must hold at least one row, got none")
     table = table.sort_by("row_id").combine_chunks()
-    raw = table["tokens"].to_pylist()
-    if len(lengths := {len(row) for row in raw}) > 1:
-        raise Refusal(f"rows of split {split} must be equally long, got {sorted(lengths)} bytes")
-    tokens = np.frombuffer(b"".join(raw), "<u2").reshape(len(raw), -1)
-    doc_ids, starts = table["doc_ids"].combine_chunks(), table["doc_starts"].combine_chunks()
-    row_of_span = np.repeat(np.arange(len(raw)), starts.value_lengths().to_numpy())
-    start_in_row = starts.flatten().to_numpy().astype(np.int64)
-    flat = row_of_span * tokens.shape[1] + start_in_row
-    lengths_of_spans = np.diff(flat, append=tokens.size)
-    if not flat.size or flat[0] or len(np.unique(row_of_span[start_in_row == 0])) < len(raw):
-        raise Refusal(f"doc_starts of every row of split {split} must begin with 0")
-    if len(doc_ids.flatten()) != len(flat) or (lengths_of_spans <= 0).any():
-        raise Refusal(f"doc_starts of split {split} must ascend, one for each of doc_ids")
-    names = doc_ids.flatten().dictionary_encode()
-    documents = np.repeat(names.indices.to_numpy().astype(np.int32), lengths_of_spans)
+    rows = Rows.from_table(table)
+    names = table["doc_ids"].combine_chunks().flatten().dictionary_encode()
+    offsets = table["doc_offsets"].combine_chunks().flatten().to_numpy()
+    if not len(names) == len(offsets) == len(rows.piece_starts):
+        raise Refusal(f"doc_ids and doc_offsets of split {split} must be one for each doc_start")
     return PackedRows(
-        tokens=tokens,
+        rows=rows,
         doc_ids=tuple(names.dictionary.to_pylist()),
-        documents=documents.reshape(tokens.shape),
+        piece_documents=names.indices.to_numpy().astype(np.int64),
+        piece_offsets=offsets.astype(np.int64),
     )
 
 
@@ -148,12 +156,13 @@ def sum_by_document(
 ) -> DocumentSums:
     """Attribute the nats ``[rows, context]`` of every scorer to the documents of the targets.
 
-    A token of zero bytes, such as ``<|endoftext|>``, is not scored: it is ours, not the text's.
+    A token of zero bytes, such as ``<|endoftext|>``, is not scored: it is ours, not the text's; nor
+    is the first of a piece, which was a target of the piece before.
     Documents without a scored target are left out. Raises Refusal if none is left, since
     perplexity is then undefined.
     """
-    num_bytes = bytes_per_token[rows.targets]
-    scored = num_bytes > 0
+    num_bytes = bytes_per_token[rows.tokens[:, 1:]]
+    scored = rows.scored & (num_bytes > 0)
     owner = rows.documents[:, 1:][scored]
 
     def per_document(values: NDArray[np.generic]) -> NDArray[np.float64]:
@@ -177,28 +186,30 @@ def sum_by_document(
 
 def model_nats(
     model: "LanguageModel",
-    tokens: NDArray[np.uint16],
+    rows: Rows,
     rows_per_batch: int,
     tell: Callable[[int], None] = lambda num_rows: None,
 ) -> NDArray[np.float32]:
-    """Negative log-likelihood ``[rows, context]`` of the targets of ``tokens``, by ``model``.
+    """Negative log-likelihood ``[rows, context]`` of the targets of ``rows``, by ``model``.
 
-    Single precision whatever the model was trained in: in half precision the sum of a document
+    Each piece is read as if it were alone; 0 where there is no target. Single precision whatever the model was trained in: in half precision the sum of a document
     moves in the third digit, which is where models of one family differ. ``tell`` hears how many
     rows are done.
     """
     import torch
 
+    from training.data.loader import batch_of
     from training.losses import next_token_nats
 
     device = next(model.parameters()).device
-    nats = np.empty((tokens.shape[0], tokens.shape[1] - 1), np.float32)
+    nats = np.empty((len(rows), rows.context_length), np.float32)
 
     def score(start: int) -> int:
-        stop = min(start + rows_per_batch, len(tokens))
-        batch = torch.from_numpy(tokens[start:stop].astype(np.int64)).to(device)
+        stop = min(start + rows_per_batch, len(rows))
+        read = batch_of(rows, np.arange(start, stop)).to(device)
         with torch.autocast(device.type, enabled=False):
-            nats[start:stop] = next_token_nats(model, batch).float().cpu().numpy()
+            found = next_token_nats(model, read.tokens, read.pieces)
+        nats[start:stop] = found.float().cpu().numpy()
         return stop
 
     precision = torch.get_float32_matmul_precision()
@@ -207,7 +218,7 @@ def model_nats(
         with one_thread_per_operator() as num_threads:
             workers = num_threads if device.type == "cpu" else 1
             with ThreadPoolExecutor(workers) as pool:
-                for done in pool.map(score, range(0, len(tokens), rows_per_batch)):
+                for done in pool.map(score, range(0, len(rows), rows_per_batch)):
                     tell(done)
     finally:
         torch.set_float32_matmul_precision(precision)

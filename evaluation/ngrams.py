@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datalake.config import Refusal
+from training.data.rows import Rows
 
 DISCOUNT = 0.75  # between the 0.6 and 0.9 of held-out estimates (Chen and Goodman 1999)
 _SORTED_AT_ONCE = 1 << 24  # n-grams, 134 MB of keys
@@ -70,17 +71,18 @@ class Ngrams:
     continued_bigrams: Level  # by continuation: what the trigram falls back to
     trigrams: Level
 
-    def nats(self, tokens: NDArray[np.integer], order: int) -> NDArray[np.float32]:
-        """Negative log-likelihood ``[rows, time]`` of each target of ``tokens [rows, time + 1]``.
+    def nats(self, rows: Rows, order: int) -> NDArray[np.float32]:
+        """Negative log-likelihood ``[rows, context]`` of each target of ``rows``.
 
-        A row is all that is seen, as it is for a model: its first target has one token of context
-        and so falls back to the bigram.
+        A piece is all that is seen, as it is for a model: its first target has one token of context
+        and so falls back to the bigram. Where there is no target, the number means nothing.
         """
         _refuse_order(order)
-        nats = np.empty((tokens.shape[0], tokens.shape[1] - 1), np.float32)
-        for start in range(0, len(tokens), _ROWS_AT_ONCE):
-            rows = tokens[start : start + _ROWS_AT_ONCE].astype(np.int64)
-            nats[start : start + len(rows)] = -np.log(self._probabilities(rows, order))
+        nats = np.empty((len(rows), rows.context_length), np.float32)
+        for start in range(0, len(rows), _ROWS_AT_ONCE):
+            chosen = np.arange(start, min(start + _ROWS_AT_ONCE, len(rows)))
+            tokens, pieces = rows.tokens[chosen].astype(np.int64), rows.pieces(chosen)
+            nats[chosen] = -np.log(self._probabilities(tokens, order, pieces))
         return nats
 
     def distribution(self, context: Sequence[int], order: int) -> NDArray[np.float64]:
@@ -91,42 +93,44 @@ class Ngrams:
         rows[:, :-1], rows[:, -1] = history, np.arange(self.vocab_size)
         return self._probabilities(rows, order)[:, -1]
 
-    def _probabilities(self, rows: NDArray[np.int64], order: int) -> NDArray[np.float64]:
+    def _probabilities(
+        self,
+        rows: NDArray[np.int64],
+        order: int,
+        pieces: NDArray[np.int32] | None = None,
+    ) -> NDArray[np.float64]:
+        """Of each token but the first of a row, given those before it in its piece."""
         previous, target = rows[:, :-1], rows[:, 1:]
         pairs = previous * self.vocab_size + target
         unigram = self.unigram[target]
         if order == 2:
             return self.bigrams.interpolate(previous, pairs, unigram)
         p = np.empty(pairs.shape)
-        p[:, :1] = self.bigrams.interpolate(previous[:, :1], pairs[:, :1], unigram[:, :1])
+        alone = np.zeros(pairs.shape, bool)  # with one token of context
+        alone[:, 0] = True
+        if pieces is not None:
+            alone[:, 1:] = pieces[:, 2:] != pieces[:, :-2]
         p[:, 1:] = self.trigrams.interpolate(
             pairs[:, :-1],
             pairs[:, :-1] * self.vocab_size + target[:, 1:],
             self.continued_bigrams.interpolate(previous[:, 1:], pairs[:, 1:], unigram[:, 1:]),
         )
+        p[alone] = self.bigrams.interpolate(previous[alone], pairs[alone], unigram[alone])
         return p
 
 
-def train(tokens: NDArray[np.unsignedinteger], vocab_size: int) -> Ngrams:
-    """Counts of ``tokens [rows, context + 1]``, rows in order and overlapping by one token.
+def train(rows: Rows) -> Ngrams:
+    """Counts of the n-grams of ``rows``, each inside a piece of a document.
 
-    The rows are one stream cut into pieces, so every transition is counted once, also the one
-    across a boundary. Raises Refusal for rows that do not continue each other.
+    Raises Refusal where there is no bigram at all, or an id outside the vocabulary.
     """
-    if tokens.size == 0 or tokens.shape[1] < 2:
-        raise Refusal(f"tokens must hold at least one transition, got shape {tokens.shape}")
-    torn = np.flatnonzero(tokens[1:, 0] != tokens[:-1, -1])
-    if torn.size:
-        row = int(torn[0]) + 1
-        raise Refusal(
-            f"row {row} must begin with the last token of row {row - 1}, "
-            f"got {tokens[row, 0]} after {tokens[row - 1, -1]}"
-        )
-    if (largest := int(tokens.max())) >= vocab_size:
+    vocab_size = rows.vocab_size
+    if not len(rows) or not rows.num_targets.any():
+        raise Refusal(f"rows must hold at least one target, got none in {len(rows)} rows")
+    if (largest := int(rows.tokens.max())) >= vocab_size:
         raise Refusal(f"tokens must be below vocab_size {vocab_size}, got {largest}")
-    stream = np.append(tokens[:, :-1], tokens[-1, -1])
-    bigrams = Level.of(*_count(stream, 2, vocab_size), vocab_size)
-    trigrams = Level.of(*_count(stream, 3, vocab_size), vocab_size)
+    bigrams = Level.of(*_count(rows, 2), vocab_size)
+    trigrams = Level.of(*_count(rows, 3), vocab_size)
     endings = np.sort(trigrams.ngrams % vocab_size**2)
     return Ngrams(
         vocab_size=vocab_size,
@@ -137,19 +141,20 @@ def train(tokens: NDArray[np.unsignedinteger], vocab_size: int) -> Ngrams:
     )
 
 
-def _count(
-    stream: NDArray[np.unsignedinteger], order: int, vocab_size: int
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Distinct n-grams of ``stream`` in ascending order, and how often each occurs."""
+def _count(rows: Rows, order: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Distinct n-grams of ``rows`` in ascending order, and how often each occurs."""
     ngrams = counts = np.empty(0, np.int64)
-    num_ngrams = len(stream) - order + 1
-    for start in range(0, num_ngrams, _SORTED_AT_ONCE):
-        stop = min(start + _SORTED_AT_ONCE, num_ngrams)
-        keys = np.zeros(stop - start, np.int64)
+    num_rows = max(1, _SORTED_AT_ONCE // rows.tokens.shape[1])
+    for start in range(0, len(rows), num_rows):
+        chosen = np.arange(start, min(start + num_rows, len(rows)))
+        tokens, pieces = rows.tokens[chosen], rows.pieces(chosen)
+        num_places = tokens.shape[1] - order + 1
+        keys = np.zeros((len(chosen), max(num_places, 0)), np.int64)
         for offset in range(order):
-            keys *= vocab_size
-            keys += stream[start + offset : stop + offset]
-        keys.sort()
+            keys *= rows.vocab_size
+            keys += tokens[:, offset : num_places + offset]
+        last = pieces[:, order - 1 :]
+        keys = np.sort(keys[(pieces[:, : keys.shape[1]] == last) & (last >= 0)])
         found, times = _tally(keys)
         ngrams, counts = np.concatenate([ngrams, found]), np.concatenate([counts, times])
         if start:

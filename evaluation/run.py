@@ -398,14 +398,11 @@ _MODEL_OF = {
 
 def _baseline_nats(room: "Examination") -> "dict[str, NDArray[np.floating]]":
     from evaluation import ngrams
-    from training.data.loader import Rows
+    from training.data.rows import Rows
 
     lake, version = room.workspace.lake, int(room.inputs["tokens"])
-    trained = ngrams.train(
-        Rows.from_files(lake.files("tokens", version, {"split": "train"})).tokens,
-        room.tokenizer.vocab_size,
-    )
-    rows = room.text.rows.tokens
+    trained = ngrams.train(Rows.from_files(lake.files("tokens", version, {"split": "train"})))
+    rows = room.text.rows.rows
     return {"bigram": trained.nats(rows, 2), "trigram": trained.nats(rows, 3)}
 
 

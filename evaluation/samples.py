@@ -61,13 +61,11 @@ def openings(
         if first + length > len(tokens) or len(set(inside.tolist())) > 1:
             continue
         if len(chosen) < per_source:
-            # A separator at the end of the document before sets this one off just as well.
-            lead = first - int(bytes_per_token[tokens[first - 1]] == 0)
             cut = first + prompt_tokens
             chosen.append(
                 Opening(
                     doc_id=doc_id,
-                    prompt_ids=tuple(tokens[lead:cut].tolist()),
+                    prompt_ids=tuple(tokens[start:cut].tolist()),
                     truth_ids=tuple(tokens[cut : first + length].tolist()),
                 )
             )

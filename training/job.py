@@ -14,7 +14,7 @@ import numpy as np
 
 from datalake.config import Config, Refusal
 from datalake.workspace import Inputs, Workspace
-from training.data.loader import Rows
+from training.data.rows import Rows
 from training.loop import TrainResult
 from training.models.variants import ModelConfig
 from training.parallel.data_parallel import DataParallel

@@ -4,25 +4,56 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from training.kernels.linear_cross_entropy import CHUNK_ROWS, linear_cross_entropy, token_nats
+from training.kernels.linear_cross_entropy import (
+    CHUNK_ROWS,
+    UNSCORED,
+    linear_cross_entropy,
+    token_nats,
+)
 from training.models.language_model import LanguageModel
 
 
-def next_token_loss(model: LanguageModel, tokens: Tensor, chunk_rows: int = CHUNK_ROWS) -> Tensor:
+def next_token_loss(
+    model: LanguageModel,
+    tokens: Tensor,
+    pieces: Tensor | None = None,
+    chunk_rows: int = CHUNK_ROWS,
+) -> Tensor:
     """Mean nats of ``tokens[:, 1:]`` given what precedes each: a scalar to differentiate.
 
-    ``tokens`` [batch, time + 1].
+    ``tokens`` [batch, time + 1]. ``pieces``, of the same shape, number the pieces of documents in
+    each row, -1 where it is not filled: each is read as if it were alone, and its first token is
+    not scored; without them a row is one piece.
     """
-    hidden = model.hidden(tokens[:, :-1]).flatten(0, 1)
-    return linear_cross_entropy(hidden, model.head_weight, tokens[:, 1:].flatten(), chunk_rows)
+    hidden = _hidden(model, tokens, pieces)
+    return linear_cross_entropy(
+        hidden, model.head_weight, targets(tokens, pieces).flatten(), chunk_rows
+    )
 
 
 @torch.no_grad()
-def next_token_nats(model: LanguageModel, tokens: Tensor) -> Tensor:
-    """Nats [batch, time] of ``tokens[:, 1:]`` [batch, time + 1], in float32, for evaluation."""
-    hidden = model.hidden(tokens[:, :-1]).flatten(0, 1)
-    nats = token_nats(hidden, model.head_weight, tokens[:, 1:].flatten())
+def next_token_nats(model: LanguageModel, tokens: Tensor, pieces: Tensor | None = None) -> Tensor:
+    """Nats [batch, time] of ``tokens[:, 1:]`` [batch, time + 1], in float32, for evaluation.
+
+    ``pieces`` as ``next_token_loss`` takes them; 0 where a token is not scored.
+    """
+    hidden = _hidden(model, tokens, pieces)
+    nats = token_nats(hidden, model.head_weight, targets(tokens, pieces).flatten())
     return nats.view(tokens.shape[0], -1)
+
+
+def targets(tokens: Tensor, pieces: Tensor | None = None) -> Tensor:
+    """What is predicted at each place, [batch, time]: the next token of its piece, or UNSCORED."""
+    if pieces is None:
+        return tokens[:, 1:]
+    before, here = pieces[:, :-1], pieces[:, 1:]
+    return torch.where((before == here) & (here >= 0), tokens[:, 1:], UNSCORED)
+
+
+def _hidden(model: LanguageModel, tokens: Tensor, pieces: Tensor | None) -> Tensor:
+    """Hidden states [batch * time, d_model] of all tokens but the last of each row."""
+    documents = None if pieces is None else pieces[:, :-1]
+    return model.hidden(tokens[:, :-1], documents=documents).flatten(0, 1)
 
 
 def answer_log_probs(

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from datalake.config import Refusal
 from training import loop
-from training.data.loader import Rows, batch
+from training.data.loader import batch_of, row_ids
+from training.data.rows import Rows
 from training.hardware import Hardware
 from training.loop import ALONE, Part, RunConfig, TrainResult
 from training.losses import next_token_loss
@@ -20,7 +21,7 @@ from training.models.language_model import LanguageModel, build
 from training.parallel.data_parallel import DataParallel
 from training.validation import bits_per_byte
 
-Loss = Callable[[LanguageModel, Tensor], Tensor]
+Loss = Callable[[LanguageModel, Tensor, Tensor], Tensor]
 
 
 class TrainConfig(RunConfig):
@@ -92,10 +93,10 @@ class _NextToken:
         self.validation_parts = validation_parts
         self.num_steps = config.num_steps
         self.rows, self.validation_rows = rows, validation_rows
+        self.num_targets = rows.num_targets
         self.bytes_per_token = bytes_per_token
         share = ranks.share(config.batch_rows)
         size = config.micro_batch_rows or len(share)
-        self.num_slots = len(share)
         self.slots = [share[first : first + size] for first in range(0, len(share), size)]
         self.loss_of: Loss = torch.compile(next_token_loss) if config.compile else next_token_loss
 
@@ -105,11 +106,15 @@ class _NextToken:
 
     def parts(self, model: LanguageModel, step: int) -> Iterator[Part]:
         config = self.config
+        ids = row_ids(config.seed, step, config.batch_rows, len(self.rows))
+        # Ranks are averaged, so each rank's sum is divided by its share of the step's targets.
+        share = self.num_targets[ids].sum() / self.ranks.world
         for slots in self.slots:
-            ids = batch(self.rows, config.seed, step, config.batch_rows, slots)
-            tokens = ids.to(self.hardware.device)
+            own = ids[slots]
+            read = batch_of(self.rows, own).to(self.hardware.device)
             with self.hardware.autocast():
-                loss = self.loss_of(model, tokens) * (len(slots) / self.num_slots)
+                loss = self.loss_of(model, read.tokens, read.pieces)
+                loss = loss * float(self.num_targets[own].sum() / share)
             num_tokens = len(slots) * config.model.context_length
             flops = float(num_tokens * train_flops_per_token(config.model))
             yield Part(loss=loss, tokens=num_tokens, flops=flops)

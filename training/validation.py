@@ -9,9 +9,11 @@ import math
 import numpy as np
 import torch
 
-from training.data.loader import Rows
+from training.data.loader import batch_of
+from training.data.rows import Rows
 from training.hardware import Hardware
-from training.losses import next_token_nats
+from training.kernels.linear_cross_entropy import UNSCORED
+from training.losses import next_token_nats, targets
 from training.models.language_model import LanguageModel
 from training.parallel.data_parallel import DataParallel
 
@@ -30,18 +32,19 @@ def bits_per_byte(
 
     Spread, because neighbouring rows come from the same documents: the first 512 rows of a split
     read 2.126 where all of it read 2.025. ``bytes_per_token`` is int [vocab]; tokens of zero bytes
-    are not scored.
+    are not scored, nor is the first of a piece.
     """
     spread = np.linspace(0, len(rows) - 1, min(num_rows, len(rows))).round().astype(np.int64)
     own = spread[ranks.rank :: ranks.world]
     lengths_of = torch.from_numpy(np.asarray(bytes_per_token, dtype=np.int64)).to(hardware.device)
     nats, num_bytes = 0.0, 0
     for first in range(0, len(own), rows_per_batch):
-        ids = rows.tokens[own[first : first + rows_per_batch]].astype(np.int64)
-        tokens = torch.from_numpy(ids).to(hardware.device)
+        read = batch_of(rows, own[first : first + rows_per_batch]).to(hardware.device)
         with hardware.autocast():
-            surprise = next_token_nats(model, tokens)
-        lengths = lengths_of[tokens[:, 1:]]
+            surprise = next_token_nats(model, read.tokens, read.pieces)
+        predicted = targets(read.tokens, read.pieces)
+        scored = predicted != UNSCORED
+        lengths = lengths_of[predicted.clamp(min=0)] * scored
         nats += surprise.double()[lengths > 0].sum().item()
         num_bytes += int(lengths.sum())
     shares = ranks.gather((nats, num_bytes))

@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
 from alignment.conversations import pad
+from tests.training.data import token_rows
 from training import checkpoint
 from training.hardware import probe
 from training.job import Text
@@ -72,8 +72,7 @@ def save_text(folder: Path) -> Text:
     for split in ("train", "validation"):
         rows = random.integers(97, 103, (12, MODEL.context_length + 1), dtype=np.uint16)
         files.append(str(folder / f"{split}.parquet"))
-        table = pa.table({"row_id": range(12), "tokens": [row.tobytes() for row in rows]})
-        pq.write_table(table, files[-1])
+        pq.write_table(token_rows.table(range(12), [row.tobytes() for row in rows]), files[-1])
     return Text(train=files[:1], validation=files[1:], bytes_per_token=tokenizer().bytes_per_token)
 
 

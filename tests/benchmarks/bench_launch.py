@@ -19,7 +19,7 @@ import torch
 from datalake.workspace import Workspace
 from tests.benchmarks.report import Result, seconds_in_turn, show
 from training import checkpoint, launch
-from training.data.loader import Rows
+from training.data.rows import Rows
 from training.hardware import worker_environment
 from training.models.language_model import build
 from training.models.variants import TransformerConfig
@@ -36,7 +36,8 @@ FLOPS = 6e11
 
 def rate(settings: dict[str, Any], rank: int, world: int) -> float:
     """GFLOP/s of the steps of a training in this process."""
-    rows = Rows(np.random.default_rng(0).integers(0, 8192, (2000, 257), dtype=np.uint16))
+    tokens = np.random.default_rng(0).integers(0, 8192, (2000, 257), dtype=np.uint16)
+    rows = Rows.whole(tokens)
     config = TrainConfig(
         model=MODEL,
         optimizer=OptimizerConfig(),

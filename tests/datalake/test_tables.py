@@ -40,8 +40,11 @@ def tokens(rows: int, split: str) -> pa.Table:
             "row_id": range(rows),
             "split": [split] * rows,
             "tokens": [bytes([i % 256, 1]) for i in range(rows)],
+            "vocab_size": [512] * rows,
+            "num_tokens": [1] * rows,
             "doc_ids": [["a", f"b{i}"] for i in range(rows)],
             "doc_starts": [[0, i] for i in range(rows)],
+            "doc_offsets": [[0, i] for i in range(rows)],
         },
         TABLES["tokens"].arrow,
     )

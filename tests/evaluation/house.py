@@ -15,7 +15,7 @@ from datalake.schemas import TABLES
 from datalake.workspace import Version, Workspace
 from evaluation.likelihood import one_thread_per_operator
 from training import run as training_run
-from training.data.loader import Rows
+from training.data.rows import Rows
 from training.loop import TrainResult
 from training.models.accounting import num_matmul_params, num_params
 from training.models.variants import TransformerConfig

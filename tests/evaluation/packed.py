@@ -19,20 +19,25 @@ def documents(num: int, vocab_size: int, seed: int = 0) -> list[np.ndarray]:
 
 
 def table(texts: list[np.ndarray], context: int, split: str = "validation") -> pa.Table:
-    """Rows of the table ``tokens``; the stream's last part that fills no row is left out."""
-    stream = np.concatenate(texts)
-    owner = np.repeat(np.arange(len(texts)), [len(text) for text in texts])
-    rows = []
-    for row_id in range((len(stream) - 1) // context):
-        place = slice(row_id * context, (row_id + 1) * context + 1)
-        spans, starts = np.unique(owner[place], return_index=True)
-        rows.append(
-            {
-                "row_id": row_id,
-                "split": split,
-                "tokens": stream[place].astype("<u2").tobytes(),
-                "doc_ids": [f"{document:032x}" for document in spans],
-                "doc_starts": starts.tolist(),
-            }
-        )
+    """Rows of the table ``tokens``: pieces of documents in order, in the open row or a new one.
+
+    A document ends with ``END``, too.
+    """
+    rows: list[dict] = []
+    for document, text in enumerate(texts):
+        ids = np.append(text, END)
+        for offset in range(0, len(ids) - 1, context):
+            piece = ids[offset : offset + context + 1].tolist()
+            if not rows or len(rows[-1]["tokens"]) + len(piece) > context + 1:
+                rows.append({"tokens": [], "doc_ids": [], "doc_starts": [], "doc_offsets": []})
+            row = rows[-1]
+            row["doc_ids"].append(f"{document:032x}")
+            row["doc_starts"].append(len(row["tokens"]))
+            row["doc_offsets"].append(offset)
+            row["tokens"] += piece
+    for row_id, row in enumerate(rows):
+        num_tokens = len(row["tokens"])
+        filled = row["tokens"] + [END] * (context + 1 - num_tokens)
+        row |= {"row_id": row_id, "split": split, "num_tokens": num_tokens, "vocab_size": 1000}
+        row["tokens"] = np.array(filled, "<u2").tobytes()
     return pa.Table.from_pylist(rows, TABLES["tokens"].arrow)

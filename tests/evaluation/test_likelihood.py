@@ -30,8 +30,13 @@ def rows_of(texts: list[np.ndarray]) -> PackedRows:
     return packed_rows(table(texts, CONTEXT).to_batches(), "validation")
 
 
+def targets(rows: PackedRows) -> np.ndarray:
+    """What is predicted; ``END`` where nothing is."""
+    return np.where(rows.scored, rows.tokens[:, 1:], END)
+
+
 def uniform(rows: PackedRows) -> np.ndarray:
-    return np.full(rows.targets.shape, math.log(VOCAB), np.float32)
+    return np.full(rows.scored.shape, math.log(VOCAB), np.float32)
 
 
 def small_model(seed: int = 0) -> LanguageModel:
@@ -69,20 +74,20 @@ def test_a_uniform_model_has_the_vocabulary_as_perplexity():
 
 def test_one_bit_for_each_byte_is_one_bit_per_byte():
     rows = rows_of(documents(20, VOCAB))
-    nats = np.full(rows.targets.shape, math.log(2), np.float32)
+    nats = np.full(rows.scored.shape, math.log(2), np.float32)
     sums = sum_by_document(rows, {"coin": nats}, np.where(np.arange(VOCAB) == END, 0, 1))
     assert sums.likelihood("coin").bits_per_byte == pytest.approx(1, rel=1e-6)
 
 
 def test_documents_add_up_to_the_whole_split():
     rows = rows_of(documents(30, VOCAB))
-    nats = np.random.default_rng(0).random(rows.targets.shape, np.float32)
+    nats = np.random.default_rng(0).random(rows.scored.shape, np.float32)
     sums = sum_by_document(rows, {"some": nats}, BYTES)
-    scored = BYTES[rows.targets] > 0
+    scored = BYTES[targets(rows)] > 0
     whole = sums.likelihood("some")
     assert whole.nats == pytest.approx(nats[scored].sum(dtype=np.float64), rel=1e-12)
     assert whole.num_tokens == scored.sum()
-    assert whole.num_bytes == BYTES[rows.targets].sum()
+    assert whole.num_bytes == BYTES[targets(rows)].sum()
     odd = np.arange(len(sums.doc_ids)) % 2 == 1
     assert sums.only(odd).likelihood("some") + sums.only(~odd).likelihood("some") == whole
 
@@ -91,15 +96,13 @@ def test_every_target_counts_for_the_document_it_belongs_to():
     texts = documents(30, VOCAB)
     rows = rows_of(texts)
     sums = sum_by_document(rows, {"uniform": uniform(rows)}, BYTES)
-    length = rows.targets.size + 1  # of the stream that the rows hold
-    ends = np.cumsum([len(text) for text in texts])
+    assert len(sums.doc_ids) == len(texts)
     for doc_id, num_tokens, num_bytes in zip(
         sums.doc_ids, sums.num_tokens, sums.num_bytes, strict=True
     ):
-        document = int(doc_id, 16)
-        kept = texts[document][: max(0, length - (ends[document] - len(texts[document])))]
-        assert num_tokens == len(kept) - 1  # all but the end of text that opens it
-        assert num_bytes == BYTES[kept].sum()
+        text = texts[int(doc_id, 16)]
+        assert num_tokens == len(text) - 1  # all but the end of text that opens it
+        assert num_bytes == BYTES[text].sum()
 
 
 def test_documents_come_in_order_of_their_ids_wherever_they_stand():
@@ -116,16 +119,16 @@ def test_documents_come_in_order_of_their_ids_wherever_they_stand():
 def test_a_document_cut_by_a_row_counts_once():
     texts = [np.array([END, *range(1, 3 * CONTEXT)], np.uint16)]
     rows = rows_of(texts)
-    assert rows.tokens.shape == (2, CONTEXT + 1)
+    assert rows.tokens.shape == (3, CONTEXT + 1)
     sums = sum_by_document(rows, {"uniform": uniform(rows)}, BYTES)
     assert sums.doc_ids.tolist() == ["0" * 32]
-    assert sums.num_tokens.tolist() == [2 * CONTEXT]
+    assert sums.num_tokens.tolist() == [3 * CONTEXT - 1]
 
 
 def test_special_tokens_change_nothing():
     rows = rows_of(documents(20, VOCAB))
     cheap, dear = uniform(rows), uniform(rows)
-    dear[rows.targets == END] = 1e6
+    dear[targets(rows) == END] = 1e6
     sums = sum_by_document(rows, {"cheap": cheap, "dear": dear}, BYTES)
     assert (sums.nats["cheap"] == sums.nats["dear"]).all()
 
@@ -144,27 +147,29 @@ def test_openings_point_at_the_first_token_of_each_document():
     texts = documents(30, VOCAB)
     rows = rows_of(texts)
     openings = list(rows.openings())
-    assert len({document for document, _, _ in openings}) == len(openings) > 15
+    assert len({document for document, _, _ in openings}) == len(openings) == 30
     for document, row, position in openings:
         text = texts[int(rows.doc_ids[document], 16)]
         inside = rows.tokens[row, position : position + len(text)]
-        assert position > 0
         assert (inside == text[: len(inside)]).all()
 
 
 def test_a_document_that_is_seen_twice_opens_once():
     rows = rows_of(documents(30, VOCAB))
-    twice = dataclasses.replace(
-        rows, tokens=np.vstack([rows.tokens] * 2), documents=np.vstack([rows.documents] * 2)
+    twice = PackedRows(
+        rows=rows.rows.take(np.tile(np.arange(len(rows.rows)), 2)),
+        doc_ids=rows.doc_ids,
+        piece_documents=np.tile(rows.piece_documents, 2),
+        piece_offsets=np.tile(rows.piece_offsets, 2),
     )
     assert list(twice.openings()) == list(rows.openings())
 
 
 def test_batch_size_changes_nothing_but_rounding():
     rows, model = rows_of(documents(40, VOCAB)), small_model()
-    alone = model_nats(model, rows.tokens, rows_per_batch=1)
+    alone = model_nats(model, rows.rows, rows_per_batch=1)
     for rows_per_batch in (2, 7, 1000):
-        together = model_nats(model, rows.tokens, rows_per_batch)
+        together = model_nats(model, rows.rows, rows_per_batch)
         assert np.abs(together - alone).max() < 1e-5
         one, many = (
             sum_by_document(rows, {"model": nats}, BYTES).likelihood("model")
@@ -175,19 +180,28 @@ def test_batch_size_changes_nothing_but_rounding():
 
 def test_the_models_nats_are_its_log_softmax():
     rows, model = rows_of(documents(10, VOCAB)), small_model()
-    tokens = torch.from_numpy(rows.tokens.astype(np.int64))
-    with torch.no_grad():
-        logits = model(tokens[:, :-1]).double()
-    expected = -logits.log_softmax(-1).gather(-1, tokens[:, 1:, None])[..., 0].numpy()
-    assert np.allclose(model_nats(model, rows.tokens, 4), expected, atol=1e-5)
-    assert expected.std() > 0.1  # the model says something
+    found = model_nats(model, rows.rows, 4)
+    told = []
+    for row, start in np.argwhere(np.diff(rows.pieces, axis=1, prepend=-2) != 0).tolist():
+        piece = rows.tokens[row, rows.pieces[row] == rows.pieces[row, start]]
+        if rows.pieces[row, start] < 0:
+            continue
+        tokens = torch.from_numpy(piece.astype(np.int64))[None]
+        with torch.no_grad():
+            logits = model(tokens[:, :-1]).double()
+        expected = -logits.log_softmax(-1).gather(-1, tokens[:, 1:, None])[0, :, 0].numpy()
+        assert np.allclose(found[row, start : start + len(expected)], expected, atol=1e-5)
+        told += expected.tolist()
+    assert len(told) == rows.scored.sum()
+    assert np.std(told) > 0.1  # the model says something
+    assert (found[~rows.scored] == 0).all()
 
 
 def test_scoring_is_in_single_precision_inside_autocast_too():
     rows, model = rows_of(documents(10, VOCAB)), small_model()
-    plain = model_nats(model, rows.tokens, 4)
+    plain = model_nats(model, rows.rows, 4)
     with torch.autocast("cpu", torch.bfloat16):
-        inside = model_nats(model, rows.tokens, 4)
+        inside = model_nats(model, rows.rows, 4)
     assert (plain == inside).all()
 
 
@@ -196,7 +210,7 @@ def test_scoring_gives_the_threads_back_and_tells_how_far_it_is():
     before, told = torch.get_num_threads(), []
     torch.set_num_threads(3)
     try:
-        model_nats(model, rows.tokens, 7, lambda done: told.append((done, torch.get_num_threads())))
+        model_nats(model, rows.rows, 7, lambda done: told.append((done, torch.get_num_threads())))
         assert torch.get_num_threads() == 3
     finally:
         torch.set_num_threads(before)
@@ -210,7 +224,7 @@ def test_the_number_of_threads_changes_no_bit():
         found = []
         for num_threads in (1, 4):
             torch.set_num_threads(num_threads)
-            found.append(model_nats(model, rows.tokens, 3))
+            found.append(model_nats(model, rows.rows, 3))
     finally:
         torch.set_num_threads(before)
     assert (found[0] == found[1]).all()
@@ -221,7 +235,7 @@ def test_two_models_keep_their_order_whatever_the_batch_size():
     gaps = []
     for rows_per_batch in (1, 5, 64):
         nats = {
-            str(seed): model_nats(small_model(seed), rows.tokens, rows_per_batch) for seed in (0, 1)
+            str(seed): model_nats(small_model(seed), rows.rows, rows_per_batch) for seed in (0, 1)
         }
         sums = sum_by_document(rows, nats, BYTES)
         gaps.append(sums.likelihood("0").bits_per_byte - sums.likelihood("1").bits_per_byte)
@@ -240,7 +254,7 @@ def test_targets_of_zero_bytes_alone_are_refused():
     rows = rows_of([np.zeros(2 * CONTEXT + 1, np.uint16)])
     with pytest.raises(Refusal) as refusal:
         sum_by_document(rows, {"uniform": uniform(rows)}, BYTES)
-    assert str(refusal.value) == "targets must hold a scored token, got 32 of zero bytes each"
+    assert str(refusal.value) == "targets must hold a scored token, got 48 of zero bytes each"
 
 
 def test_an_empty_split_is_refused_by_its_name():
@@ -262,19 +276,17 @@ def changed(column: str, values: list) -> list[pa.RecordBatch]:
     [
         (
             changed("tokens", [bytes(34), bytes(32)]),
-            "rows of split validation must be equally long, got [32, 34] bytes",
+            "token rows must be equally many uint16, got [32, 34] bytes",
         ),
-        (
-            changed("doc_starts", [[0], [1]]),
-            "doc_starts of every row of split validation must begin with 0",
-        ),
-        (
-            changed("doc_starts", [[]]),
-            "doc_starts of every row of split validation must begin with 0",
-        ),
+        (changed("doc_starts", [[0], [1]]), "doc_starts of every token row must begin with 0"),
+        (changed("doc_starts", [[]]), "doc_starts of every token row must begin with 0"),
         (
             changed("doc_starts", [[0, 5, 5]]),
-            "doc_starts of split validation must ascend, one for each of doc_ids",
+            "doc_starts of every token row must ascend below its num_tokens",
+        ),
+        (
+            changed("doc_ids", [["a", "b", "c", "d"]]),
+            "doc_ids and doc_offsets of split validation must be one for each doc_start",
         ),
     ],
 )

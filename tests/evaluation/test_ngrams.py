@@ -8,12 +8,13 @@ import pytest
 from datalake.config import Refusal
 from evaluation import ngrams
 from evaluation.ngrams import DISCOUNT, Ngrams
+from training.data.rows import Rows
 
 VOCAB = 37
 
 
 def rows(num_rows: int, context: int = 16, vocab_size: int = VOCAB, seed: int = 0) -> np.ndarray:
-    """Packed rows ``[rows, context + 1]`` of a stream with structure, overlapping by one."""
+    """Rows ``[rows, context + 1]`` of a stream with structure, overlapping by one."""
     random = np.random.default_rng(seed)
     stream = np.zeros(num_rows * context + 1, np.int64)
     for i in range(1, len(stream)):
@@ -26,10 +27,12 @@ def rows(num_rows: int, context: int = 16, vocab_size: int = VOCAB, seed: int = 
 class Reference:
     """The same definition from dictionaries, one token at a time."""
 
-    def __init__(self, stream: list[int], vocab_size: int):
+    def __init__(self, pieces: list[list[int]], vocab_size: int):
         self.vocab_size = vocab_size
-        self.pairs = Counter(pairwise(stream))
-        self.triples = Counter(zip(stream, stream[1:], stream[2:], strict=False))
+        self.pairs = Counter(pair for piece in pieces for pair in pairwise(piece))
+        self.triples = Counter(
+            triple for piece in pieces for triple in zip(piece, piece[1:], piece[2:], strict=False)
+        )
         self.before = defaultdict(set)  # token -> distinct predecessors
         for u, v in self.pairs:
             self.before[v].add(u)
@@ -61,7 +64,11 @@ class Reference:
 
 
 def train(tokens: np.ndarray, vocab_size: int = VOCAB) -> Ngrams:
-    return ngrams.train(tokens, vocab_size)
+    return ngrams.train(Rows.whole(tokens, vocab_size))
+
+
+def nats(model: Ngrams, tokens: np.ndarray, order: int) -> np.ndarray:
+    return model.nats(Rows.whole(tokens, model.vocab_size), order)
 
 
 @pytest.mark.parametrize("order", [2, 3])
@@ -84,12 +91,12 @@ def test_nothing_unseen_is_impossible(order):
     model = train(rows(3))
     assert model.distribution((VOCAB - 1, VOCAB - 1), order).min() > 0
     unseen = np.arange(VOCAB, dtype=np.uint16)[None, ::-1]
-    assert np.isfinite(model.nats(unseen, order)).all()
+    assert np.isfinite(nats(model, unseen, order)).all()
 
 
 def test_every_probability_equals_that_of_plain_dictionaries():
     tokens = rows(6)
-    reference = Reference(np.append(tokens[:, :-1], tokens[-1, -1]).tolist(), VOCAB)
+    reference = Reference(tokens.tolist(), VOCAB)
     model = train(tokens)
     for u in range(0, VOCAB, 2):
         for v in range(VOCAB):
@@ -102,35 +109,66 @@ def test_every_probability_equals_that_of_plain_dictionaries():
 def test_nats_are_the_logarithms_of_the_distribution():
     model, held_out = train(rows(20)), rows(2, seed=1)
     for order in (2, 3):
-        nats = model.nats(held_out, order)
-        assert nats.shape == (2, 16)
-        assert nats.dtype == np.float32
+        found = nats(model, held_out, order)
+        assert found.shape == (2, 16)
+        assert found.dtype == np.float32
         for row, position in [(0, 3), (1, 15)]:
             context = held_out[row, : position + 1]
             p = model.distribution(context, order)[held_out[row, position + 1]]
-            assert nats[row, position] == pytest.approx(-math.log(p), rel=1e-6)
+            assert found[row, position] == pytest.approx(-math.log(p), rel=1e-6)
 
 
 def test_the_first_target_of_a_row_has_one_token_of_context():
     model, held_out = train(rows(20)), rows(3, seed=2)
-    assert (model.nats(held_out, 3)[:, 0] == model.nats(held_out, 2)[:, 0]).all()
+    assert (nats(model, held_out, 3)[:, 0] == nats(model, held_out, 2)[:, 0]).all()
 
 
-def test_every_transition_is_counted_once_across_row_boundaries():
-    tokens = rows(12)
-    model = train(tokens)
-    assert model.bigrams.counts.sum() == 12 * 16
-    assert model.trigrams.counts.sum() == 12 * 16 - 1
+def in_pieces(seed: int, num_rows: int = 40, context: int = 16) -> tuple[Rows, list[list[int]]]:
+    """Rows of several pieces, some not filled, and the same pieces one by one."""
+    random = np.random.default_rng(seed)
+    tokens = rows(num_rows, context, seed=seed)
+    filled = random.integers(2, context + 2, num_rows)
+    starts = [
+        [0, *sorted(random.choice(np.arange(1, n), min(2, n - 1), replace=False).tolist())]
+        for n in filled.tolist()
+    ]
+    pieces = [
+        tokens[row, a:b].tolist()
+        for row, begins in enumerate(starts)
+        for a, b in pairwise([*begins, filled[row]])
+    ]
+    packed = Rows(
+        tokens=tokens,
+        num_tokens=filled,
+        piece_offsets=np.cumsum([0, *map(len, starts)]),
+        piece_starts=np.concatenate(starts).astype(np.int64),
+        vocab_size=VOCAB,
+    )
+    return packed, pieces
 
 
-def test_the_cut_into_rows_changes_nothing():
-    stream = rows(12)
-    stream = np.append(stream[:, :-1], stream[-1, -1])
-    long = stream[np.arange(3)[:, None] * 64 + np.arange(65)]
-    one = train(stream[None])
-    for other in (train(rows(12)), train(long)):
-        assert (other.trigrams.ngrams == one.trigrams.ngrams).all()
-        assert (other.trigrams.counts == one.trigrams.counts).all()
+def test_ngrams_are_counted_inside_pieces_alone():
+    packed, pieces = in_pieces(seed=4)
+    model, reference = ngrams.train(packed), Reference(pieces, VOCAB)
+    assert model.bigrams.counts.sum() == reference.pairs.total() == packed.num_targets.sum()
+    assert model.trigrams.counts.sum() == reference.triples.total()
+    for u, v in [(0, 5), (5, 20), (3, 3), (20, 28)]:
+        trigram = [reference.trigram(u, v, w) for w in range(VOCAB)]
+        assert np.allclose(model.distribution((u, v), 3), trigram, rtol=1e-12)
+
+
+def test_a_target_sees_its_own_piece_alone():
+    model = train(rows(20))
+    packed, pieces = in_pieces(seed=5)
+    found = model.nats(packed, 3)
+    numbers = packed.pieces()
+    expected = [
+        -math.log(model.distribution(piece[:place], min(place + 1, 3))[piece[place]])
+        for piece in pieces
+        for place in range(1, len(piece))
+    ]
+    scored = (numbers[:, 1:] == numbers[:, :-1]) & (numbers[:, 1:] >= 0)
+    assert np.allclose(found[scored], expected, rtol=1e-6)
 
 
 def test_counting_in_pieces_equals_counting_at_once(monkeypatch):
@@ -144,7 +182,7 @@ def test_counting_in_pieces_equals_counting_at_once(monkeypatch):
         assert (ours.counts == theirs.counts).all()
         assert (ours.followers == theirs.followers).all()
     held_out = rows(5, seed=1)
-    assert (pieces.nats(held_out, 3) == whole.nats(held_out, 3)).all()
+    assert (nats(pieces, held_out, 3) == nats(whole, held_out, 3)).all()
 
 
 def test_packed_keys_do_not_collide_at_the_largest_vocabulary():
@@ -166,7 +204,7 @@ def test_more_context_predicts_held_out_text_better():
     places = np.arange(400)[:, None] * 16 + np.arange(17)
     packed = np.array(tokens, np.uint16)[places]
     model = train(packed[:360])
-    assert model.nats(packed[360:], 3).mean() < 0.6 * model.nats(packed[360:], 2).mean()
+    assert nats(model, packed[360:], 3).mean() < 0.6 * nats(model, packed[360:], 2).mean()
 
 
 def test_one_transition_is_enough_to_train():
@@ -178,22 +216,15 @@ def test_one_transition_is_enough_to_train():
 @pytest.mark.parametrize(
     ("tokens", "message"),
     [
-        (
-            np.array([[1, 2, 3], [4, 5, 6]], np.uint16),
-            "row 1 must begin with the last token of row 0, got 4 after 3",
-        ),
-        (
-            np.zeros((0, 17), np.uint16),
-            "tokens must hold at least one transition, got shape (0, 17)",
-        ),
-        (np.zeros((3, 1), np.uint16), "tokens must hold at least one transition, got shape (3, 1)"),
+        (np.zeros((0, 17), np.uint16), "rows must hold at least one target, got none in 0 rows"),
+        (np.zeros((3, 1), np.uint16), "rows must hold at least one target, got none in 3 rows"),
         (
             np.array([[1, 2, VOCAB]], np.uint16),
             f"tokens must be below vocab_size {VOCAB}, got {VOCAB}",
         ),
     ],
 )
-def test_rows_that_are_not_one_stream_are_refused(tokens, message):
+def test_rows_without_a_target_or_of_another_vocabulary_are_refused(tokens, message):
     with pytest.raises(Refusal) as refusal:
         train(tokens)
     assert str(refusal.value) == message

@@ -23,7 +23,7 @@ from tests.evaluation.house import VOCAB, of
 from tests.evaluation.pages.test_page import Outline
 from training import checkpoint, tracking
 from training import run as training_run
-from training.data.loader import Rows
+from training.data.rows import Rows
 from training.tokenizer.bpe import Tokenizer
 
 CONFIG = EvaluationConfig(

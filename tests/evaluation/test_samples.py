@@ -27,13 +27,6 @@ def test_prompt_and_truth_are_the_beginning_of_the_document():
         assert opening.prompt_ids[0] == END
 
 
-def test_a_separator_behind_the_document_before_opens_the_prompt_too():
-    behind = [np.roll(text, -1) for text in TEXTS]  # text, then end of text
-    for opening in chosen(behind):
-        text = behind[int(opening.doc_id, 16)].tolist()
-        assert list(opening.prompt_ids + opening.truth_ids) == [END, *text[:9]]
-
-
 def test_every_source_shows_its_first_documents_by_identity():
     picked = chosen()
     assert [SOURCES[opening.doc_id] for opening in picked] == ["code"] * 3 + ["web"] * 3

@@ -1,5 +1,6 @@
 """The training loop: a resumed run equals an undisturbed one, and so does one on more ranks."""
 
+import dataclasses
 import json
 import math
 import os
@@ -20,7 +21,7 @@ import torch.multiprocessing
 
 from datalake.config import Refusal
 from training import checkpoint, progress
-from training.data.loader import Rows
+from training.data.rows import Rows
 from training.loop import TrainResult
 from training.models.variants import TransformerConfig
 from training.parallel.data_parallel import DataParallel
@@ -52,7 +53,7 @@ def some_rows(num_rows: int, seed: int = 0) -> Rows:
     for position in range(1, 17):
         follows = random.random(num_rows) < 0.8
         tokens[follows, position] = tokens[follows, position - 1] * 5 % 64
-    return Rows(tokens)
+    return Rows.whole(tokens)
 
 
 TRAIN, VALIDATION = some_rows(300), some_rows(50, seed=1)
@@ -229,7 +230,7 @@ def test_validation_rows_are_spread_over_the_split(
                 seen.append(key)
             return np.asarray(self)[key]
 
-    watched = Rows(VALIDATION.tokens.view(Watched))
+    watched = dataclasses.replace(VALIDATION, tokens=VALIDATION.tokens.view(Watched))
     train(settings(validation_rows=8), TRAIN, watched, BYTES_PER_TOKEN, tmp_path)
     assert np.concatenate(seen).tolist() == [0, 7, 14, 21, 28, 35, 42, 49]
 
@@ -276,7 +277,7 @@ def test_a_folder_that_another_trainer_holds_is_refused(
 
 
 def test_rows_of_another_length_are_refused(tmp_path: Path) -> None:
-    short = Rows(VALIDATION.tokens[:, :9])
+    short = Rows.whole(VALIDATION.tokens[:, :9])
     with pytest.raises(Refusal) as refusal:
         train(settings(), TRAIN, short, BYTES_PER_TOKEN, tmp_path)
     assert str(refusal.value) == (

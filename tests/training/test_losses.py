@@ -29,7 +29,8 @@ def test_nats_leave_no_graph() -> None:
 @pytest.mark.parametrize("chunk_rows", [5, 48])
 def test_the_chunk_of_rows_does_not_change_the_loss(chunk_rows: int) -> None:
     model, ids = awake(small_config()), tokens(2, 25)
-    torch.testing.assert_close(next_token_loss(model, ids, chunk_rows), next_token_loss(model, ids))
+    chunked = next_token_loss(model, ids, chunk_rows=chunk_rows)
+    torch.testing.assert_close(chunked, next_token_loss(model, ids))
 
 
 def test_log_probabilities_of_answers_are_those_of_the_next_token_where_it_is_learned() -> None:
@@ -70,3 +71,20 @@ def test_an_answer_pulls_on_every_weight_that_it_read() -> None:
     log_probs, _ = answer_log_probs(model, ids, learned)
     log_probs.sum().backward()
     assert all(p.grad is not None and p.grad.any() for p in model.parameters())
+
+
+def test_pieces_of_a_row_are_scored_as_if_each_were_alone() -> None:
+    model, ids = awake(small_config()), tokens(2, 25)
+    pieces = torch.zeros(2, 25, dtype=torch.int32)
+    pieces[0, 9:], pieces[1, 4:] = 1, 1
+    pieces[1, 20:] = -1  # not filled
+    nats = next_token_nats(model, ids, pieces)
+    alone = []
+    for row, begin, end in [(0, 0, 9), (0, 9, 25), (1, 0, 4), (1, 4, 20)]:
+        piece = next_token_nats(model, ids[row : row + 1, begin:end])[0]
+        torch.testing.assert_close(nats[row, begin : end - 1], piece, rtol=1e-4, atol=1e-5)
+        alone.append(piece)
+    assert nats[0, 8] == nats[1, 3] == 0
+    assert (nats[1, 19:] == 0).all()
+    mean = torch.cat(alone).mean()
+    torch.testing.assert_close(next_token_loss(model, ids, pieces), mean, rtol=1e-4, atol=1e-5)

@@ -1,4 +1,4 @@
-"""Token rows in memory, and which of them a training step reads.
+"""Which token rows a training step reads.
 
 The order of data is a pure function of (seed, step, slot): the loader has no state to save, a
 resumed run reads what the undisturbed run would have read, and any number of ranks that share the
@@ -15,13 +15,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.fs
-import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
-from datalake.config import Refusal
+from training.data.rows import Rows
 
 # Black and Rogaway prove three rounds of random functions indistinguishable from a random
 # permutation; splitmix64 is no random function, so there are twice as many.
@@ -29,46 +26,38 @@ _ROUNDS = 6
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Rows:
-    """Token rows of one split, in order of ``row_id``."""
+class Batch:
+    """Rows as a model takes them."""
 
-    tokens: np.ndarray  # uint16 [rows, context_length + 1]
+    tokens: Tensor  # int64 [rows, context_length + 1]
+    pieces: Tensor  # int32 [rows, context_length + 1], as ``Rows.pieces``
 
-    @classmethod
-    def from_files(cls, paths: Sequence[str]) -> "Rows":
-        """Rows of the Parquet parts at ``paths``, paths or URIs, sorted by ``row_id``.
+    def to(self, device: torch.device | str) -> "Batch":
+        return Batch(self.tokens.to(device), self.pieces.to(device))
 
-        Raises Refusal where there is no row, or rows differ in length.
-        """
-        parts = [_read(path) for path in paths]
-        table = pa.concat_tables(parts) if parts else pa.table({"row_id": [], "tokens": []})
-        if not len(table):
-            raise Refusal(f"token rows must be at least one, got none in {len(paths)} files")
-        chunks = [_as_array(chunk) for chunk in table["tokens"].chunks if len(chunk)]
-        lengths = sorted({chunk.shape[1] for chunk in chunks})
-        if len(lengths) > 1:
-            raise Refusal(f"token rows must be equally long, got {lengths[0]} and {lengths[-1]}")
-        return cls(np.concatenate(chunks)[np.argsort(table["row_id"].to_numpy(), kind="stable")])
-
-    def __len__(self) -> int:
-        return len(self.tokens)
-
-    @property
-    def context_length(self) -> int:
-        return self.tokens.shape[1] - 1
+    def first(self, num_targets: int) -> "Batch":
+        """The first ``num_targets`` targets of every row, and what they are predicted from."""
+        return Batch(self.tokens[:, : num_targets + 1], self.pieces[:, : num_targets + 1])
 
 
 def batch(
     rows: Rows, seed: int, step: int, slots_per_step: int, slots: Sequence[int] | None = None
-) -> Tensor:
-    """The rows that ``step`` reads in ``slots``, int64 ``[len(slots), context_length + 1]``.
+) -> Batch:
+    """The rows that ``step`` reads in ``slots``.
 
     ``slots`` are some of ``range(slots_per_step)``: a rank's share of the step, or a part of it;
     all by default.
     """
     ids = row_ids(seed, step, slots_per_step, len(rows))
-    chosen = ids if slots is None else ids[np.asarray(slots, np.int64)]
-    return torch.from_numpy(rows.tokens[chosen].astype(np.int64))
+    return batch_of(rows, ids if slots is None else ids[np.asarray(slots, np.int64)])
+
+
+def batch_of(rows: Rows, ids: np.ndarray) -> Batch:
+    """The rows of these numbers."""
+    return Batch(
+        tokens=torch.from_numpy(rows.tokens[ids].astype(np.int64)),
+        pieces=torch.from_numpy(rows.pieces(ids)),
+    )
 
 
 def row_ids(seed: int, step: int, slots_per_step: int, num_rows: int) -> np.ndarray:
@@ -111,27 +100,3 @@ def _mix(x: np.ndarray | np.uint64) -> np.ndarray:
         x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
         x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
         return np.asarray(x ^ (x >> np.uint64(31)))
-
-
-def _read(path: str) -> pa.Table:
-    filesystem, path = (
-        pyarrow.fs.FileSystem.from_uri(path)
-        if "://" in path
-        else (pyarrow.fs.LocalFileSystem(), path)
-    )
-    with filesystem.open_input_file(path) as file:
-        return pq.ParquetFile(file).read(columns=["row_id", "tokens"])
-
-
-def _as_array(column: pa.Array) -> np.ndarray:
-    """Equally long binary values, uint16 little-endian each, as one array, without a copy."""
-    if column.null_count:
-        raise Refusal("token rows must not be null, got a null")
-    column = column.cast(pa.large_binary())
-    _, offsets, data = column.buffers()
-    ends = np.frombuffer(offsets, np.int64)[column.offset : column.offset + len(column) + 1]
-    lengths = np.unique(np.diff(ends))
-    if len(lengths) > 1 or lengths[0] % 2:
-        raise Refusal(f"token rows must be equally many uint16, got {lengths.tolist()[:2]} bytes")
-    tokens = np.frombuffer(data, "<u2")[ends[0] // 2 : ends[-1] // 2]
-    return tokens.reshape(len(column), -1).astype(np.uint16, copy=False)

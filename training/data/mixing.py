@@ -11,7 +11,8 @@ as ever.
 import numpy as np
 import pyarrow as pa
 
-from training.data.loader import Rows, row_ids
+from training.data.loader import row_ids
+from training.data.rows import Rows
 
 
 def bytes_by_source(
@@ -29,10 +30,10 @@ def bytes_by_source(
     """
     num_rows, length = tokens.shape
     num_bytes = bytes_per_token[tokens]
-    num_bytes[:, 0] = 0  # the first token is the last target of the row before
     counts = np.diff(doc_ids.offsets.to_numpy())
     rows = np.repeat(np.arange(num_rows), counts)
     begins = rows * length + doc_starts.flatten().to_numpy()
+    num_bytes.ravel()[begins] = 0  # the first token of a piece is no target
     spans = np.add.reduceat(num_bytes.ravel(), begins) if len(begins) else np.empty(0, np.int64)
     summed = np.zeros((num_rows, num_sources), np.int64)
     np.add.at(summed, (rows, sources), spans)
@@ -66,6 +67,6 @@ def mixed_order(row_sources: np.ndarray, counts: np.ndarray, seed: int) -> np.nd
 
 def placed(rows: Rows, order: np.ndarray, seed: int) -> Rows:
     """Rows that the loader, with ``seed``, reads in ``order`` before it reads any again."""
-    tokens = np.empty((len(order), rows.tokens.shape[1]), rows.tokens.dtype)
-    tokens[row_ids(seed, 0, len(order), len(order))] = rows.tokens[order]
-    return Rows(tokens)
+    places = np.empty(len(order), np.int64)
+    places[row_ids(seed, 0, len(order), len(order))] = order
+    return rows.take(places)

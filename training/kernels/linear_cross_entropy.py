@@ -19,6 +19,8 @@ from torch.autograd.function import once_differentiable
 
 from datalake.config import Refusal
 
+UNSCORED = -100  # the target of a row that counts for nothing
+
 CHUNK_ROWS = 128  # a chunk of 8k logits in bf16 is 2 MB: the last-level cache holds it
 
 
@@ -27,8 +29,9 @@ def linear_cross_entropy(
 ) -> Tensor:
     """Mean over rows of -log softmax(hidden @ weight^T)[target], in nats: a float32 scalar.
 
-    ``hidden`` [rows, d_model], ``weight`` [vocab, d_model], ``targets`` [rows] of int64. Products
-    run in autocast's dtype where autocast is on, sums and losses in float32.
+    ``hidden`` [rows, d_model], ``weight`` [vocab, d_model], ``targets`` [rows] of int64; rows whose
+    target is ``UNSCORED`` are left out of the mean. Products run in autocast's dtype where autocast
+    is on, sums and losses in float32.
     Refuses no rows at all, since a mean of nothing is undefined.
     """
     if not len(targets):
@@ -40,14 +43,19 @@ def linear_cross_entropy(
 def token_nats(
     hidden: Tensor, weight: Tensor, targets: Tensor, chunk_rows: int = CHUNK_ROWS
 ) -> Tensor:
-    """Each row's -log softmax(hidden @ weight^T)[target], [rows], in float32; no gradient."""
+    """Each row's -log softmax(hidden @ weight^T)[target], [rows], in float32; no gradient.
+
+    0 where the target is ``UNSCORED``.
+    """
     nats = torch.empty(len(targets), dtype=torch.float32, device=hidden.device)
     with torch.autocast(hidden.device.type, enabled=False):
         w = weight.float()
         for start in range(0, len(targets), chunk_rows):
             part = slice(start, start + chunk_rows)
             logits = hidden[part].float() @ w.T
-            nats[part] = F.cross_entropy(logits, targets[part], reduction="none")
+            nats[part] = F.cross_entropy(
+                logits, targets[part], reduction="none", ignore_index=UNSCORED
+            )
     return nats
 
 
@@ -60,17 +68,19 @@ class _LinearCrossEntropy(torch.autograd.Function):
         h, w = hidden.to(dtype), weight.to(dtype)
         with torch.autocast(device, enabled=False):  # it would take the softmax to float32
             nats, d_hidden, d_weight = _chunked(h, w, targets, chunk, ctx.needs_input_grad[:2])
-        ctx.save_for_backward(d_hidden, d_weight)
-        ctx.rows, ctx.dtypes = len(targets), (hidden.dtype, weight.dtype)
-        return nats.mean()
+        num_scored = (targets != UNSCORED).sum()
+        ctx.save_for_backward(d_hidden, d_weight, num_scored)
+        ctx.dtypes = hidden.dtype, weight.dtype
+        return nats.sum() / num_scored
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, d_loss: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
-        scale = d_loss / ctx.rows
+        *gradients, num_scored = ctx.saved_tensors
+        scale = d_loss / num_scored
         d_hidden, d_weight = (
             None if gradient is None else (gradient * scale).to(dtype)
-            for gradient, dtype in zip(ctx.saved_tensors, ctx.dtypes, strict=True)
+            for gradient, dtype in zip(gradients, ctx.dtypes, strict=True)
         )
         return d_hidden, d_weight, None, None
 
@@ -97,7 +107,8 @@ def cross_entropy_rows(logits: Tensor, targets: Tensor, nats: Tensor) -> Tensor:
     """softmax(logits) - one_hot(targets), the gradient for ``logits`` [rows, vocab].
 
     Each row's -log softmax(logits)[target] is written to ``nats``; ``targets`` and ``nats`` are
-    [rows]. ``logits`` is spent: its memory may be the result's.
+    [rows]. Both are 0 where the target is ``UNSCORED``. ``logits`` is spent: its memory may be the
+    result's.
     """
     return (kernel_rows if logits.is_cuda else twin_rows)(logits, targets, nats)
 
@@ -105,6 +116,8 @@ def cross_entropy_rows(logits: Tensor, targets: Tensor, nats: Tensor) -> Tensor:
 def twin_rows(logits: Tensor, targets: Tensor, nats: Tensor) -> Tensor:
     """``cross_entropy_rows`` in plain PyTorch."""
     rows = torch.arange(len(targets), device=logits.device)
+    unscored = targets == UNSCORED
+    targets = targets.masked_fill(unscored, 0)
     p = torch.softmax(logits, dim=-1)
     p_target = p[rows, targets].float()
     torch.log(p_target, out=nats).neg_()
@@ -113,6 +126,8 @@ def twin_rows(logits: Tensor, targets: Tensor, nats: Tensor) -> Tensor:
         far = logits[lost].float()
         nats[lost] = far.logsumexp(-1) - logits[rows, targets][lost]
     p[rows, targets] -= 1
+    p.masked_fill_(unscored[:, None], 0)
+    nats.masked_fill_(unscored, 0)
     return p
 
 
@@ -121,10 +136,11 @@ if sys.platform == "linux":  # Triton has no wheels elsewhere; there the twin is
     import triton.language as tl
 
     @triton.jit
-    def _rows(logits, targets, nats, vocab, block: tl.constexpr):  # type: ignore[no-untyped-def]
+    def _rows(logits, targets, nats, vocab, unscored: tl.constexpr, block: tl.constexpr):  # type: ignore[no-untyped-def]
         row = tl.program_id(0).to(tl.int64)
         logits += row * vocab
         target = tl.load(targets + row)
+        scored = target != unscored
         # One pass for the maximum and the sum of exponentials (Milakov and Gimelshein 2018,
         # arXiv:1805.02867), one to write the gradient.
         top = -float("inf")
@@ -137,17 +153,20 @@ if sys.platform == "linux":  # Triton has no wheels elsewhere; there the twin is
             total = total * tl.exp(top - higher) + tl.sum(tl.exp(x - higher), axis=0)
             top = higher
         log_total = top + tl.log(total)
-        tl.store(nats + row, log_total - tl.load(logits + target).to(tl.float32))
+        own = tl.load(logits + target, mask=scored, other=0.0).to(tl.float32)
+        tl.store(nats + row, tl.where(scored, log_total - own, 0.0))
         tl.debug_barrier()  # the target's logit is read before it is overwritten
         for start in range(0, vocab, block):
             columns = start + tl.arange(0, block)
             x = tl.load(logits + columns, mask=columns < vocab, other=-float("inf"))
             p = tl.exp(x.to(tl.float32) - log_total) - tl.where(columns == target, 1.0, 0.0)
+            p = tl.where(scored, p, 0.0)
             tl.store(logits + columns, p.to(logits.dtype.element_ty), mask=columns < vocab)
 
 
 def kernel_rows(logits: Tensor, targets: Tensor, nats: Tensor) -> Tensor:
     """``cross_entropy_rows`` in place, one program a row; ``logits`` must be contiguous."""
     rows, vocab = logits.shape
-    _rows[(rows,)](logits, targets, nats, vocab, block=min(4096, triton.next_power_of_2(vocab)))
+    block = min(4096, triton.next_power_of_2(vocab))
+    _rows[(rows,)](logits, targets, nats, vocab, unscored=UNSCORED, block=block)
     return logits

@@ -152,11 +152,14 @@ def _bytes_of_split(
     import pyarrow.compute as pc
 
     from training.data.mixing import bytes_by_source
+    from training.data.rows import dtype_of
 
-    columns = ["row_id", "tokens", "doc_ids", "doc_starts"]
+    columns = ["row_id", "tokens", "vocab_size", "doc_ids", "doc_starts"]
     ids, counted = [np.empty(0, np.int64)], [np.empty((0, num_sources), np.int64)]
     for batch in lake.batches("tokens", version, columns, {"split": split}):
-        tokens = np.frombuffer(b"".join(batch["tokens"].to_pylist()), "<u2").reshape(len(batch), -1)
+        dtype = dtype_of(batch["vocab_size"][0].as_py())
+        tokens = np.frombuffer(b"".join(batch["tokens"].to_pylist()), dtype)
+        tokens = tokens.reshape(len(batch), -1)
         place = pc.index_in(batch["doc_ids"].flatten(), doc_ids)
         if place.null_count:
             raise Refusal(f"tokens must be of the documents of corpus, got others in {split}")
@@ -294,7 +297,6 @@ def _spread(rows: np.ndarray, number: int) -> np.ndarray:
 
 def train_all(runs: MixtureRuns, rank: int, world: int) -> None:
     """One rank's part: train, alone, each run that no other rank has taken; as in ``sweep``."""
-    from training.data.loader import Rows
     from training.data.mixing import placed
     from training.job import read
     from training.loop import finished
@@ -303,7 +305,7 @@ def train_all(runs: MixtureRuns, rank: int, world: int) -> None:
 
     text = runs.jobs[0].text
     rows, validation_rows = read(text)
-    parts = {name: Rows(validation_rows.tokens[ids]) for name, ids in runs.validation_rows.items()}
+    parts = {name: validation_rows.take(ids) for name, ids in runs.validation_rows.items()}
     for number, job in enumerate(runs.jobs):
         with taken(job.folder) as mine:
             if mine and finished(job.folder) is None:

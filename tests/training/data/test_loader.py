@@ -1,7 +1,6 @@
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -9,7 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from datalake.config import Refusal
-from training.data.loader import Rows, batch, row_ids
+from tests.training.data.token_rows import table
+from training.data.loader import batch, row_ids
+from training.data.rows import Rows
 
 sizes = st.integers(1, 400)
 seeds = st.integers(-(2**63), 2**64 - 1)
@@ -39,10 +40,10 @@ def test_a_step_depends_on_how_many_rows_were_drawn_before_it_alone(num_rows, se
 
 @given(st.integers(1, 60), seeds, st.integers(0, 9), st.integers(1, 6), st.integers(1, 6))
 def test_any_number_of_ranks_reads_the_same_rows(num_rows, seed, step, world, share):
-    rows = Rows(np.arange(num_rows * 3, dtype=np.uint16).reshape(num_rows, 3))
+    rows = Rows.whole(np.arange(num_rows * 3, dtype=np.uint16).reshape(num_rows, 3))
     slots = world * share
-    alone = batch(rows, seed, step, slots)
-    parts = [batch(rows, seed, step, slots, range(r, slots, world)) for r in range(world)]
+    alone = batch(rows, seed, step, slots).tokens
+    parts = [batch(rows, seed, step, slots, range(r, slots, world)).tokens for r in range(world)]
     together = torch.stack(parts, dim=1).flatten(0, 1)
     assert torch.equal(alone, together)
     assert torch.equal(alone[:, 0] // 3, torch.from_numpy(row_ids(seed, step, slots, num_rows)))
@@ -71,10 +72,7 @@ def test_neighbours_in_the_table_are_spread_over_the_epoch():
 
 
 def write(path: Path, row_ids: list[int], rows: list[bytes], **options: int) -> str:
-    table = pa.table(
-        {"row_id": pa.array(row_ids, pa.int64()), "tokens": pa.array(rows, pa.binary())}
-    )
-    pq.write_table(table, path, **options)
+    pq.write_table(table(row_ids, rows), path, **options)
     return str(path)
 
 
@@ -101,7 +99,7 @@ def test_rows_of_all_parts_come_in_order_of_their_ids(tmp_path: Path):
 
 def test_a_batch_is_whole_rows_as_a_model_takes_them(tmp_path: Path):
     rows = Rows.from_files([write(tmp_path / "a", [1, 0], [row(7, 65_535), row(1, 2)])])
-    tokens = batch(rows, seed=0, step=0, slots_per_step=2)
+    tokens = batch(rows, seed=0, step=0, slots_per_step=2).tokens
     assert tokens.dtype == torch.int64
     assert sorted(tokens.tolist()) == [[1, 2], [7, 65_535]]
 

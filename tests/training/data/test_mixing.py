@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from training.data.loader import Rows, batch
+from training.data.loader import batch
 from training.data.mixing import apportioned, bytes_by_source, mixed_order, placed
+from training.data.rows import Rows
 
 SEEDS = st.integers(0, 2**63)
 
@@ -68,10 +69,10 @@ def test_runs_of_other_shares_read_the_rows_of_a_source_in_the_same_order() -> N
 
 @given(st.integers(1, 12), st.integers(1, 9), SEEDS)
 def test_the_loader_reads_placed_rows_in_their_order(steps: int, slots: int, seed: int) -> None:
-    rows = Rows(np.arange(60, dtype=np.uint16).reshape(20, 3))
+    rows = Rows.whole(np.arange(60, dtype=np.uint16).reshape(20, 3))
     order = np.random.default_rng(0).integers(0, 20, steps * slots)
     run = placed(rows, order, seed)
-    read = np.concatenate([batch(run, seed, step, slots).numpy() for step in range(steps)])
+    read = np.concatenate([batch(run, seed, step, slots).tokens.numpy() for step in range(steps)])
     assert (read == rows.tokens[order]).all()
 
 

@@ -9,6 +9,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from datalake.config import Refusal
 from training.kernels.linear_cross_entropy import (
+    UNSCORED,
     kernel_rows,
     linear_cross_entropy,
     token_nats,
@@ -38,6 +39,18 @@ def test_loss_and_gradients_equal_plain_cross_entropy_in_any_chunks(chunk_rows: 
     loss = 3 * linear_cross_entropy(hidden, weight, targets, chunk_rows)
     torch.testing.assert_close(loss, plain)
     torch.testing.assert_close(torch.autograd.grad(loss, (hidden, weight)), reference)
+
+
+@pytest.mark.parametrize("chunk_rows", [1, 7, 1000])
+def test_unscored_rows_count_for_nothing(chunk_rows: int) -> None:
+    hidden, weight, targets = case()
+    targets[::3] = UNSCORED
+    plain = 3 * F.cross_entropy(hidden @ weight.T, targets, ignore_index=UNSCORED)
+    loss = 3 * linear_cross_entropy(hidden, weight, targets, chunk_rows)
+    torch.testing.assert_close(loss, plain)
+    gradients = torch.autograd.grad(loss, (hidden, weight))
+    torch.testing.assert_close(gradients, torch.autograd.grad(plain, (hidden, weight)))
+    assert (token_nats(hidden, weight, targets)[::3] == 0).all()
 
 
 @pytest.mark.parametrize("frozen", ["hidden", "weight", "both"])
@@ -121,7 +134,7 @@ def test_a_mean_of_no_targets_is_refused() -> None:
 def test_the_kernel_equals_its_twin(vocab: int, device: str) -> None:
     logits = 5 * torch.randn(5, vocab, device=device)
     targets = torch.randint(vocab, (5,), device=device)
-    targets[:2] = torch.tensor([0, vocab - 1])
+    targets[:3] = torch.tensor([0, vocab - 1, UNSCORED])
     nats = torch.full((2, 5), math.nan, device=device)
     reference = twin_rows(logits.clone(), targets, nats[0])
     gradient = kernel_rows(logits.clone(), targets, nats[1])
