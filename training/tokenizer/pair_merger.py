@@ -32,6 +32,7 @@ import numpy as np
 
 from datalake.config import Refusal
 from training.tokenizer.compiled import compiled, inlined
+from training.tokenizer.prefetch import prefetch
 from training.tokenizer.pretokens import PretokenCounts
 
 MAX_PLACES = (1 << 31) - 1  # int32 numbers them
@@ -44,6 +45,7 @@ _LEFT, _RIGHT = range(2)  # columns of a pair
 _AT, _LENGTH = range(2)  # columns of a token: where in the text its bytes are
 _PAIRS, _HEAP, _TOKENS, _FLOOR, _CLOSED = range(5)  # in use; _CLOSED: gaps, in the whole text
 _FLOOR_STEP = 4
+_AHEAD = 16  # occurrences whose memory is asked for before they are visited
 _VISITS = 1 << 24  # of occurrences between two returns to Python: about a second
 
 
@@ -91,8 +93,8 @@ def merge_pairs(
 def _begin(text, words, places, lists, pairs, tokens, numbers, used):
     """Lay out the words byte by byte, and list the occurrences of every pair of bytes."""
     starts, counts = words
-    occurrences, begins = lists
-    sides, totals = pairs
+    _, begins = lists
+    _, totals = pairs
     for token in range(_NUM_BYTES):
         _name(token, token, 1, text, tokens)
     used[_TOKENS] = _NUM_BYTES
@@ -274,7 +276,7 @@ def _correct_top(heap, pairs, text, tokens, used):
 @compiled
 def _merge(merges, words, places, lists, fresh, pairs, heap, text, tokens, beside, used):
     """Merge until all are done, no pair is left, or Python is to hear of it."""
-    starts, counts = words
+    _, counts = words
     occurrences, begins = lists
     sides, totals = pairs
     spans, _ = tokens
@@ -294,6 +296,9 @@ def _merge(merges, words, places, lists, fresh, pairs, heap, text, tokens, besid
         found = np.int64(_NONE)
         visits += end - first + 1
         for i in range(first, end):
+            ahead = min(i + _AHEAD, end - 1)
+            prefetch(places, np.int64(occurrences[ahead, _PLACE]))
+            prefetch(counts, np.int64(occurrences[ahead, _WORD]))
             place = np.int64(occurrences[i, _PLACE])
             if places[place, _PAIR] != pair:
                 continue
