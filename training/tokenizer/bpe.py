@@ -9,7 +9,7 @@ Decoding and the table of lengths need numpy alone; what encodes is compiled whe
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
@@ -18,16 +18,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from datalake.config import Refusal
-from training.tokenizer.patterns import check_pattern
+from training.tokenizer.decoder import Decoder
+from training.tokenizer.patterns import PATTERNS, check_pattern
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
     from training.tokenizer.encoder import Encoder
+    from training.tokenizer.own_pattern import OwnPatternEncoder
 
 END_OF_TEXT = "<|endoftext|>"
 FILE = "tokenizer.json"
 NUM_BYTES = 256
+BLOCK_BYTES = 1 << 24  # of a file, that are encoded at once
 
 
 class Tokenizer:
@@ -91,14 +94,35 @@ class Tokenizer:
         return lengths
 
     @cached_property
-    def _encoder(self) -> "Encoder":
-        from training.tokenizer.encoder import Encoder
+    def _encoder(self) -> "Encoder | OwnPatternEncoder":
+        if self.pattern in PATTERNS:
+            from training.tokenizer.encoder import Encoder
 
-        return Encoder(self.merges, self.pattern, self.classes, self.byte_ids, self.dtype)
+            return Encoder(self.merges, self.pattern, self.classes, self.byte_ids, self.dtype)
+        from training.tokenizer.own_pattern import OwnPatternEncoder
+
+        return OwnPatternEncoder(
+            self.merges, self.byte_ids, self._ordinary, self.pattern, self.dtype
+        )
+
+    @property
+    def _ordinary(self) -> list[bytes]:
+        """Bytes of the tokens that text is made into."""
+        return self.token_bytes[: NUM_BYTES + len(self.merges)]
+
+    @cached_property
+    def _decoder(self) -> Decoder:
+        return Decoder(self.token_bytes)
 
     def encode(self, text: str | bytes) -> np.ndarray:
-        """Ids of ``text``; what looks like a special token is text."""
-        return self.encode_batch([text])[0]
+        """Ids of ``text``; what looks like a special token is text.
+
+        Half of a surrogate pair, which a Python string may hold and no bytes are, is encoded as
+        U+FFFD; two halves side by side as the character that they are.
+        """
+        from training.tokenizer.texts import Texts
+
+        return self._encoder.encode(Texts.one(text))[0]
 
     def encode_with_special(self, text: str) -> np.ndarray:
         """Ids of ``text`` in which the names of special tokens are those tokens.
@@ -122,24 +146,37 @@ class Tokenizer:
         """Ids of all texts end to end (``dtype``), and where each begins, int64 ``[texts + 1]``.
 
         An Arrow column is read where it lies. Threads (all cores by default) share the work.
-        Raises Refusal where a text is null or has a lone surrogate.
+        Raises Refusal where a text is null.
         """
         from training.tokenizer.texts import Texts
 
         return self._encoder.encode(Texts.of(texts), num_threads)
 
-    def decode_bytes(self, ids: Iterable[int]) -> bytes:
-        """The bytes that ``ids`` stand for. Raises Refusal for an id outside the vocabulary."""
-        numbers = np.asarray(ids if isinstance(ids, np.ndarray) else list(ids), np.int64)
-        if len(numbers) and not 0 <= numbers.min() <= numbers.max() < self.vocab_size:
-            wrong = numbers[(numbers < 0) | (numbers >= self.vocab_size)][0]
-            raise Refusal(f"token ids must be in 0 .. {self.vocab_size - 1}, got {wrong}")
-        tokens = self.token_bytes
-        return b"".join([tokens[i] for i in numbers.tolist()])
+    def encode_file(
+        self, path: str | Path, num_threads: int | None = None, block_bytes: int = BLOCK_BYTES
+    ) -> Iterator[np.ndarray]:
+        """Ids (``dtype``) of a file's bytes, in parts; end to end they are those of the whole.
 
-    def decode(self, ids: Iterable[int]) -> str:
+        The file is read in blocks of about ``block_bytes``, cut where no pre-token is; a block
+        grows where there is no such place. By a regular expression of one's own no cut is known to
+        be safe: the file is read as a whole. Raises Refusal where it is then longer than
+        ``own_pattern.LONGEST_FILE`` bytes.
+        """
+        return self._encoder.encode_file(Path(path), num_threads, block_bytes)
+
+    def decode_bytes(self, ids: Iterable[int] | np.ndarray) -> bytes:
+        """The bytes that ``ids`` stand for. Raises Refusal for an id outside the vocabulary."""
+        return self._decoder.bytes_of(ids)
+
+    def decode(self, ids: Iterable[int] | np.ndarray) -> str:
         """The text that ``ids`` stand for; bytes that are no UTF-8 become U+FFFD."""
         return self.decode_bytes(ids).decode(errors="replace")
+
+    def decode_batch(self, ids: np.ndarray, offsets: np.ndarray) -> list[str]:
+        """The text of each ``ids[offsets[i]:offsets[i + 1]]``: what ``encode_batch`` gave back."""
+        data = self.decode_bytes(ids)
+        places = self._decoder.offsets(ids)[offsets].tolist()
+        return [data[a:b].decode(errors="replace") for a, b in pairwise(places)]
 
     def save(self, folder: str | Path) -> None:
         """Write the files of ``interchange``: equal tokenizers make equal bytes."""

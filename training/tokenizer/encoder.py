@@ -1,7 +1,9 @@
 """Text to token ids: cut into pre-tokens, look each up among those merged before, merge others."""
 
 import os
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 
@@ -9,10 +11,12 @@ from datalake.config import Refusal
 from training.tokenizer import pair_table
 from training.tokenizer.merged_words import MOST_INLINE, MergedWords
 from training.tokenizer.scanner import RULES, scan_table
+from training.tokenizer.streaming import safe_blocks, safe_cuts
 from training.tokenizer.texts import Texts, frozen
 
 NUM_BYTES = 256
 _SINGLE_THREAD_BYTES = 1 << 18  # below this, threads cost more than they save
+_SHARE_BYTES = 1 << 18  # of a block of a file
 _SHARES_PER_THREAD = 4  # so that no thread waits long for the last
 
 
@@ -52,6 +56,14 @@ class Encoder:
         offsets = np.zeros(len(lengths) + 1, np.int64)
         np.cumsum(lengths, out=offsets[1:])
         return ids, offsets
+
+    def encode_file(
+        self, path: Path, num_threads: int | None, block_bytes: int
+    ) -> Iterator[np.ndarray]:
+        """Ids of a file, block by block, each shared by the threads."""
+        table = self._vocabulary[0]
+        for block in safe_blocks(path, table, block_bytes):
+            yield self.encode(Texts(block, safe_cuts(block, table, _SHARE_BYTES)), num_threads)[0]
 
     def _encode(self, texts: Texts, share: slice) -> tuple[np.ndarray, np.ndarray]:
         """Ids of a run of texts, and how many each has."""

@@ -20,7 +20,7 @@ from training.tokenizer.window import SIZE, window_words
 
 MOST_INLINE = 4  # ids in a row, and so how many more than there are may be written
 
-_ROW_BITS = 17  # 4 MB; half of the rows are used
+_ROWS = 1 << 17  # 4 MB; half of the rows are used
 _LONG_ROWS = 1 << 14
 _LONGEST = 64  # bytes; longer words hardly repeat
 _TEXT = 1 << 19  # bytes of long words
@@ -34,7 +34,7 @@ _ALL = np.uint64((1 << 64) - 1)
 _LENGTH_PLACE, _COUNT_PLACE = np.uint64(56), np.uint64(60)
 _HALF = np.uint64(32)
 _ID = np.uint64((1 << 32) - 1)
-_ROW_SHIFT = np.uint64(64 - _ROW_BITS)
+_HIGH_BITS = np.uint64(40)  # of a product the high bits are the well mixed ones
 # A long word's row: hash, place and length of its text, place and number of its ids.
 _HASH, _SPAN, _PLACE, _COUNT = range(4)
 
@@ -51,7 +51,7 @@ class MergedWords:
 
     def __init__(self) -> None:
         self.tables = (
-            np.zeros((1 << _ROW_BITS, 4), np.uint64),
+            np.zeros((_ROWS, 4), np.uint64),
             np.zeros((_LONG_ROWS, 4), np.uint64),
             np.empty(_TEXT, np.uint8),
             np.empty(_IDS, np.uint32),
@@ -151,7 +151,7 @@ def _short_row(rows, low, high):
     """Row of the word with that key, or the empty row where it belongs."""
     mixed = low * _K1 + high * _K2
     mixed = (mixed ^ mixed >> _HALF) * _K3
-    row = mixed >> _ROW_SHIFT
+    row = mixed >> _HIGH_BITS & np.uint64(len(rows) - 1)
     while (rows[row, _LOW] != low or (rows[row, _HIGH] ^ high) << np.uint64(4) != _EMPTY) and rows[
         row, _HIGH
     ] != _EMPTY:

@@ -35,6 +35,25 @@ def merge(data, at, end, pairs, byte_ids, scratch):
     return _merge_by_heap(end - at, pairs, ids, scratch[1], scratch[2], scratch[3:].reshape(-1))
 
 
+def unreached(tokens: list[bytes], pairs: np.ndarray, byte_ids: np.ndarray) -> int | None:
+    """The first of ``tokens`` that its own bytes are not merged into, if there is one."""
+    sizes = np.array([len(token) for token in tokens], np.int64)
+    data = np.frombuffer(b"".join(tokens), np.uint8)
+    starts = np.append(0, np.cumsum(sizes))
+    scratch = np.empty((NUM_SCRATCH, sizes.max()), np.int64)
+    found = int(_unreached(data, starts, pairs, byte_ids, scratch))
+    return found if found < len(tokens) else None
+
+
+@compiled
+def _unreached(data, starts, pairs, byte_ids, scratch):
+    for token in range(len(starts) - 1):
+        count = merge(data, starts[token], starts[token + 1], pairs, byte_ids, scratch)
+        if count != 1 or scratch[0, 0] != token:
+            return token
+    return len(starts) - 1
+
+
 @compiled
 def _token_of(a, b, pairs):
     """The token that the pair (a, b) is merged into, or ``_NO_MERGE``: the smaller, the sooner."""

@@ -62,7 +62,7 @@ def _long_character(data, at, end, table):
 
 
 @inlined
-def _character(data, at, end, table):
+def character(data, at, end, table):
     """Class of the character at ``at``, and where it ends."""
     kind, after = np.int64(table[data[at]]), at + 1
     if kind == 0:
@@ -74,7 +74,7 @@ def _character(data, at, end, table):
 def _skip(data, at, end, table, mask):
     """End of the longest run of characters of ``mask`` that begins at ``at``."""
     while at < end:
-        kind, after = _character(data, at, end, table)
+        kind, after = character(data, at, end, table)
         if kind & mask == 0:
             break
         at = after
@@ -107,7 +107,7 @@ def _cased_end(data, at, end, table):
     """End of o200k's ``upper* lower+`` at ``at``, or ``at``: HTTPServer is HTTP and Server."""
     both = at  # end of the last caseless character, to which upper* steps back if it must
     while at < end:
-        kind, after = _character(data, at, end, table)
+        kind, after = character(data, at, end, table)
         if kind & UPPERS == 0:
             if kind & LOWERS:
                 both = _skip(data, after, end, table, LOWERS)
@@ -141,7 +141,7 @@ def _space_end(data, at, end, table, rule):
     """End of a piece of white space: the last blank is left to the word that follows."""
     stop = last = newline = at
     while stop < end:
-        kind, after = _character(data, stop, end, table)
+        kind, after = character(data, stop, end, table)
         if kind & SPACES == 0:
             break
         last = stop
@@ -160,7 +160,7 @@ def _space_end(data, at, end, table, rule):
 def _numbers_end(data, at, end, table, most):
     """End of the at most ``most`` numbers at ``at``."""
     while at < end and most > 0:
-        kind, after = _character(data, at, end, table)
+        kind, after = character(data, at, end, table)
         if kind & NUMBER == 0:
             break
         at = after
@@ -183,7 +183,7 @@ def _symbols_end(data, at, end, table, rule):
 @inlined
 def piece_end(data, at, end, table, rule):
     """End of the pre-token that begins at byte ``at``, in text that ends at ``end``."""
-    kind, after = _character(data, at, end, table)
+    kind, after = character(data, at, end, table)
     stop = at
     if rule == O200K:
         stop = _cased_word_end(data, at, end, table, kind, after)
@@ -193,7 +193,7 @@ def piece_end(data, at, end, table, rule):
         return stop
     follower = np.int64(0)
     if after < end:
-        follower, _ = _character(data, after, end, table)
+        follower, _ = character(data, after, end, table)
     if data[at] == 0x20 and follower & (SYMBOLS if rule != GPT2 else ~SPACES):
         kind = follower  # the piece is what follows, with one blank before it
     elif rule != GPT2 and follower & LETTERS and kind & (NUMBER | NEWLINE) == 0:

@@ -25,12 +25,12 @@ class Texts:
     def of(cls, texts: "pa.Array | pa.ChunkedArray | Sequence[str | bytes]") -> "Texts":
         """The texts of an Arrow column of strings or bytes (not copied), or of a sequence.
 
-        Raises Refusal where a text is null, or holds half of a surrogate pair: no bytes are it.
+        Raises Refusal where a text is null. Strings become bytes as ``utf8`` says.
         """
         if isinstance(texts, pa.ChunkedArray):
             texts = texts.combine_chunks()
         if not isinstance(texts, pa.Array):
-            texts = pa.array([_utf8(text) for text in texts], pa.large_binary())
+            texts = pa.array([utf8(text) for text in texts], pa.large_binary())
         if texts.null_count:
             raise Refusal(f"texts must be present, got null at {pc.index(texts.is_null(), True)}")
         if not pa.types.is_large_binary(texts.type):
@@ -43,6 +43,12 @@ class Texts:
                 np.frombuffer(offsets, np.int64)[window] if len(texts) else np.zeros(1, np.int64)
             ),
         )
+
+    @classmethod
+    def one(cls, text: str | bytes) -> "Texts":
+        """A single text, without Arrow, whose arrays cost more than encoding a short text."""
+        data = utf8(text)
+        return cls(np.frombuffer(data, np.uint8), frozen(np.array([0, len(data)], np.int64)))
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -65,16 +71,18 @@ def frozen(array: np.ndarray) -> np.ndarray:
     return view
 
 
-def _utf8(text: str | bytes) -> bytes:
+def utf8(text: str | bytes) -> bytes:
+    """The bytes of ``text``.
+
+    A Python string may hold halves of a surrogate pair, and no bytes are those. Two that are side
+    by side are taken for the character that they mean, any other for U+FFFD, as tiktoken does.
+    """
     if isinstance(text, bytes):
         return text
     try:
         return text.encode()
-    except UnicodeEncodeError as error:
-        half = text[error.start]
-        raise Refusal(
-            f"text must be Unicode without lone surrogates, got {half!r} at {error.start}"
-        ) from None
+    except UnicodeEncodeError:
+        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace").encode()
 
 
 def _is_string(kind: pa.DataType) -> bool:
