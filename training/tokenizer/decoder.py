@@ -27,6 +27,8 @@ class Decoder:
     def numbers(self, ids: Iterable[int] | np.ndarray) -> np.ndarray:
         """``ids`` as an array of whole numbers. Raises Refusal for one outside the vocabulary."""
         numbers = ids if isinstance(ids, np.ndarray) else np.array(list(ids), np.int64)
+        if len(numbers) and numbers.dtype.kind not in "iu":
+            raise Refusal(f"token ids must be whole numbers, got {numbers.dtype}")
         last = len(self._tokens) - 1
         if len(numbers) and (numbers.min() < 0 or numbers.max() > last):
             wrong = numbers[(numbers < 0) | (numbers > last)][0]
