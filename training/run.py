@@ -5,9 +5,7 @@ made; the work itself is in the modules that it names.
 """
 
 import math
-import tempfile
 import time
-from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -120,46 +118,38 @@ def tokenizer(workspace: Workspace, inputs: Inputs, config: TokenizerConfig) -> 
 
 
 def tokens(workspace: Workspace, inputs: Inputs, config: TokensConfig) -> Made:
-    """Encode the corpus, hold out whole clusters of near-duplicates, and pack rows of both splits.
+    """Encode what is new in the corpus, hold out whole clusters of near-duplicates, and pack rows.
 
     Training sees a document as often as its weight says, validation once.
     """
-    from training.data.packing import copies, held_out, pack, shuffled
-    from training.token_corpus import encode_corpus
+    from training.encoded_corpus import encode_corpus
+    from training.token_rows import RowsConfig, pack_corpus
     from training.tokenizer.bpe import END_OF_TEXT, Tokenizer
 
     began = time.monotonic()
+    encoded = encode_corpus(workspace, inputs)
     made = Tokenizer.load(str(inputs["tokenizer"]))
-    with tempfile.TemporaryDirectory(dir=workspace.folder("scratch")) as scratch:
-        corpus = encode_corpus(
-            workspace.lake, int(inputs["corpus"]), made, Path(scratch) / "ids", workspace.say
-        )
-        documents = corpus.documents
-        held = held_out(corpus.clusters, corpus.sources, config.validation_fraction, config.seed)
-        seen = copies(documents.doc_ids, corpus.weights)
-        repeats = {"train": seen * ~held, "validation": (seen > 0) * held}
-        commit = workspace.lake.overwrite(
-            "tokens",
-            chain.from_iterable(
-                pack(
-                    documents,
-                    shuffled(documents.doc_ids, counts, config.seed),
-                    split,
-                    config.context_length,
-                    made.special_tokens[END_OF_TEXT],
-                )
-                for split, counts in repeats.items()
-            ),
-            inputs=inputs,
-        )
+    packed = pack_corpus(
+        workspace,
+        encoded.commit.version,
+        RowsConfig(
+            context_length=config.context_length,
+            validation_fraction=config.validation_fraction,
+            seed=config.seed,
+            end_of_text=made.special_tokens[END_OF_TEXT],
+            vocab_size=made.vocab_size,
+        ),
+        inputs,
+    )
     return Made(
-        version=commit.version,
-        content=commit.content,
-        rows=commit.rows,
-        num_bytes=commit.num_bytes,
-        report=corpus.report(repeats, config.context_length)
+        version=packed.commit.version,
+        content=packed.commit.content,
+        rows=packed.commit.rows,
+        num_bytes=packed.commit.num_bytes,
+        report={"encoded now": encoded.computed, "taken over": encoded.taken_over}
+        | packed.report()
         | {"seconds": round(time.monotonic() - began, 2)},
-        plots={(title := "Tokens by source"): corpus.chart(repeats, title)},
+        plots={(title := "Tokens by source"): packed.chart(title)},
     )
 
 

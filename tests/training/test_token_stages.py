@@ -2,21 +2,27 @@
 
 import dataclasses
 import hashlib
+import json
+from collections.abc import Mapping
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pytest
+import xxhash
 
 import training
 from datalake.config import Refusal
 from datalake.schemas import TABLES
 from datalake.workspace import Made, Workspace
-from training import run
-from training.data.loader import Rows
+from training import encoded_corpus, run, token_rows
+from training.data.rows import Rows
 from training.run import TokenizerConfig, TokensConfig
 from training.tokenizer import chat
 from training.tokenizer.bpe import END_OF_TEXT, Tokenizer
+
+pytestmark = pytest.mark.usefixtures("spark_workspace")  # it is ``workspace``, with Spark
 
 FILES = sorted(Path(training.__file__).parent.rglob("*.py"))
 TEXTS = {path.name + str(i): path.read_text() for i, path in enumerate(FILES)}
@@ -25,10 +31,15 @@ TOKENS = TokensConfig(context_length=32, validation_fraction=0.1, seed=1)
 
 
 def write_corpus(
-    workspace: Workspace, weight: float = 1.0, backwards: bool = False, copies: bool = False
+    workspace: Workspace,
+    weight: float = 1.0,
+    backwards: bool = False,
+    copies: bool = False,
+    texts: Mapping[str, str] = TEXTS,
+    num_parts: int = 1,
 ) -> int:
     rows = []
-    for number, (name, text) in enumerate(TEXTS.items()):
+    for number, (name, text) in enumerate(texts.items()):
         doc_id = hashlib.md5(name.encode()).hexdigest()
         row = {
             "doc_id": doc_id,
@@ -52,7 +63,9 @@ def write_corpus(
             other = hashlib.md5(doc_id.encode()).hexdigest()
             rows.append(row | {"doc_id": other})
     table = pa.Table.from_pylist(rows[::-1] if backwards else rows, TABLES["corpus"].arrow)
-    return workspace.lake.overwrite("corpus", table).version
+    shares = [table.take(list(range(k, len(table), num_parts))) for k in range(num_parts)]
+    parts = [part for share in shares for part in workspace.lake.write_parts("corpus", share)]
+    return workspace.lake.commit("corpus", parts, "overwrite").version
 
 
 def build(workspace: Workspace, corpus: int, config: TokensConfig = TOKENS) -> tuple[Made, Made]:
@@ -65,14 +78,21 @@ def documents_of(workspace: Workspace, tokens: Made, split: str) -> dict[str, st
     """Text of every document of a split, put together from its rows."""
     made = Tokenizer.load(next((workspace.home / "artifacts/tokenizer").iterdir()))
     table = workspace.lake.read("tokens", int(tokens.version), where={"split": split})
-    ids: dict[str, list[int]] = {}
-    for row in table.sort_by("row_id").to_pylist():
-        targets = np.frombuffer(row["tokens"], "<u2").tolist()
-        bounds = [max(1, start) for start in row["doc_starts"]]  # the first token is no target
-        for doc_id, begin, end in zip(row["doc_ids"], bounds, [*bounds[1:], None], strict=True):
-            ids.setdefault(doc_id, []).extend(targets[begin:end])
-    opening = made.special_tokens[END_OF_TEXT]
-    return {doc_id: made.decode(t for t in of if t != opening) for doc_id, of in ids.items()}
+    pieces: dict[str, dict[int, list[int]]] = {}
+    for row in table.to_pylist():
+        ids = np.frombuffer(row["tokens"], "<u2").tolist()
+        ends = [*row["doc_starts"][1:], row["num_tokens"]]
+        for doc_id, offset, start, end in zip(
+            row["doc_ids"], row["doc_offsets"], row["doc_starts"], ends, strict=True
+        ):
+            pieces.setdefault(doc_id, {})[offset] = ids[start + 1 : end]
+    closing = made.special_tokens[END_OF_TEXT]
+    texts = {}
+    for doc_id, of in pieces.items():
+        *whole, last = chain.from_iterable(of[offset] for offset in sorted(of))
+        assert last == closing and closing not in whole
+        texts[doc_id] = made.decode(whole)
+    return texts
 
 
 def test_every_document_is_in_one_split_and_can_be_read_back(workspace: Workspace):
@@ -96,13 +116,120 @@ def test_both_splits_hold_every_source(workspace: Workspace):
         assert {source[name] for name in names} == {"web", "code"}
 
 
-def test_equal_documents_make_equal_content_in_any_order(tmp_path: Path):
+def test_equal_documents_make_equal_content_in_any_order_and_parts(tmp_path: Path):
     made = []
-    for backwards in (False, True):
+    for backwards, num_parts in ((False, 1), (True, 3)):
         workspace = Workspace(home=tmp_path / str(backwards), say=lambda line: None)
-        made.append(build(workspace, write_corpus(workspace, backwards=backwards)))
+        corpus = write_corpus(workspace, backwards=backwards, num_parts=num_parts)
+        made.append(build(workspace, corpus))
     assert made[0][0].content == made[1][0].content
     assert made[0][1].content == made[1][1].content
+
+
+def test_buckets_are_packed_apart_and_hold_all_documents_between_them(workspace: Workspace):
+    vocabulary, tokens = build(workspace, write_corpus(workspace, num_parts=2))
+    encoded = workspace.lake.latest("encoded")
+    assert encoded is not None
+    config = token_rows.RowsConfig(
+        context_length=32,
+        validation_fraction=0.1,
+        seed=1,
+        end_of_text=Tokenizer.load(str(vocabulary.version)).special_tokens[END_OF_TEXT],
+        vocab_size=vocabulary.rows,
+    )
+    num_tokens = sum(int(tokens.report[f"{split} tokens"]) for split in ("train", "validation"))
+    packed = token_rows.pack_corpus(workspace, encoded, config, {}, num_tokens // 3)
+    assert packed.num_buckets == 4
+    apart = Made(version=packed.commit.version, content="", rows=0, num_bytes=0)
+    buckets: dict[str, int] = {}
+    for split in ("train", "validation"):
+        assert documents_of(workspace, apart, split) == documents_of(workspace, tokens, split)
+        table = workspace.lake.read("tokens", packed.commit.version, where={"split": split})
+        assert len(table["row_id"].unique()) == len(table) == packed.tallies[split].rows
+        for row in table.to_pylist():
+            for doc_id in row["doc_ids"]:
+                assert buckets.setdefault(doc_id, row["row_id"] >> 32) == row["row_id"] >> 32
+    for doc_id, bucket in buckets.items():
+        assert bucket == xxhash.xxh64_intdigest(doc_id.encode(), seed=42) % 4
+    assert set(buckets.values()) == {0, 1, 2, 3}
+    named = json.loads(workspace.lake.history("tokens")[0]["inputs"])
+    assert named == {"encoded": encoded}
+
+
+def test_documents_that_did_not_change_are_taken_over(workspace: Workspace):
+    _, first = build(workspace, write_corpus(workspace))
+    assert (first.report["encoded now"], first.report["taken over"]) == (len(TEXTS), 0)
+    folder = next((workspace.home / "artifacts/tokenizer").iterdir())
+    changed, *_, gone = TEXTS
+    texts = {name: text for name, text in TEXTS.items() if name != gone} | {changed: "a b c"}
+    corpus = write_corpus(workspace, texts=texts, num_parts=2)
+    again = run.tokens(workspace, {"corpus": corpus, "tokenizer": str(folder)}, TOKENS)
+    assert (again.report["encoded now"], again.report["taken over"]) == (1, len(texts) - 1)
+    ids = {hashlib.md5(name.encode()).hexdigest(): text for name, text in texts.items()}
+    parts = [documents_of(workspace, again, split) for split in ("train", "validation")]
+    assert parts[0] | parts[1] == ids
+    encoded = workspace.lake.read("encoded")
+    assert set(encoded["doc_id"].to_pylist()) == ids.keys()
+    # From scratch it comes to the same.
+    scratch = Workspace(home=workspace.home / "other", say=lambda line: None)
+    corpus = write_corpus(scratch, texts=texts)
+    alone = run.tokens(scratch, {"corpus": corpus, "tokenizer": str(folder)}, TOKENS)
+    assert alone.content == again.content
+    assert scratch.lake.content("encoded") == workspace.lake.content("encoded")
+
+
+def test_another_tokenizer_encodes_all_documents_again(workspace: Workspace):
+    corpus = write_corpus(workspace)
+    build(workspace, corpus)
+    vocabulary = run.tokenizer(
+        workspace, {"corpus": corpus}, TokenizerConfig(vocab_size=500, pattern="cl100k_digits")
+    )
+    inputs = {"corpus": corpus, "tokenizer": vocabulary.version}
+    again = run.tokens(workspace, inputs, TOKENS)
+    assert (again.report["encoded now"], again.report["taken over"]) == (len(TEXTS), 0)
+    assert set(workspace.lake.read("tokens")["vocab_size"].to_pylist()) == {500}
+
+
+def test_ids_are_four_bytes_where_the_vocabulary_is_large(workspace: Workspace):
+    corpus = write_corpus(workspace)
+    small = Tokenizer.load(str(run.tokenizer(workspace, {"corpus": corpus}, TOKENIZER).version))
+    names = [f"<|{k}|>" for k in range(66_000)]
+    large = Tokenizer(small.merges, small.pattern, small.classes, [END_OF_TEXT, *names])
+    read = workspace.lake.batches("corpus", corpus, encoded_corpus.COLUMNS)
+    encoded = workspace.lake.overwrite("encoded", map(encoded_corpus.Encode(large), read))
+    config = token_rows.RowsConfig(
+        context_length=32,
+        validation_fraction=0.1,
+        seed=1,
+        end_of_text=large.special_tokens[END_OF_TEXT],
+        vocab_size=large.vocab_size,
+    )
+    packed = token_rows.pack_corpus(workspace, encoded.version, config, {})
+    rows = Rows.from_files(workspace.lake.files("tokens", packed.commit.version))
+    assert (rows.tokens.dtype, rows.vocab_size) == (np.uint32, large.vocab_size)
+    wanted, _ = small.encode_batch(list(TEXTS.values()))
+    assert rows.num_targets.sum() == len(wanted) + len(TEXTS)
+    assert set(np.unique(rows.tokens)) == {*wanted.tolist(), large.special_tokens[END_OF_TEXT]}
+
+
+@pytest.mark.parametrize("text", ["", "a"])
+def test_a_document_without_a_token_is_its_end_alone(workspace: Workspace, text: str):
+    texts = TEXTS | {"none": text}
+    vocabulary, _ = build(workspace, write_corpus(workspace, texts=TEXTS))
+    corpus = write_corpus(workspace, texts=texts)
+    inputs = {"corpus": corpus, "tokenizer": vocabulary.version}
+    made = run.tokens(workspace, inputs, TOKENS)
+    both = documents_of(workspace, made, "train") | documents_of(workspace, made, "validation")
+    assert both[hashlib.md5(b"none").hexdigest()] == text
+
+
+def test_a_corpus_of_which_nothing_is_seen_is_refused(workspace: Workspace):
+    vocabulary, _ = build(workspace, write_corpus(workspace))
+    inputs = {"corpus": write_corpus(workspace, weight=0.0), "tokenizer": vocabulary.version}
+    before = workspace.lake.latest("tokens")
+    with pytest.raises(Refusal, match=r"corpus.weight must leave a document in train, where none"):
+        run.tokens(workspace, inputs, TOKENS)
+    assert workspace.lake.latest("tokens") == before
 
 
 def test_training_repeats_a_document_by_its_weight_and_validation_does_not(workspace: Workspace):
@@ -134,7 +261,7 @@ def test_rows_load_as_the_table_has_them(workspace: Workspace):
         assert len(rows) == tokens.report[f"{split} rows"]
         assert rows.context_length == TOKENS.context_length
         table = workspace.lake.read("tokens", version, where={"split": split}).sort_by("row_id")
-        assert table["row_id"].to_pylist() == list(range(len(rows)))
+        assert len(table["row_id"].unique()) == len(rows)
         assert [row.tobytes() for row in rows.tokens] == table["tokens"].to_pylist()
 
 
@@ -158,7 +285,7 @@ def test_the_same_corpus_again_changes_nothing(workspace: Workspace):
     first, second = build(workspace, corpus), build(workspace, corpus)
     assert first[0].version == second[0].version
     assert (first[1].version, first[1].content) == (second[1].version, second[1].content)
-    assert not any((workspace.home / "scratch").iterdir())
+    assert second[1].report["taken over"] == len(TEXTS)
 
 
 def test_another_seed_holds_out_other_documents(workspace: Workspace):
@@ -187,7 +314,12 @@ def test_the_report_says_what_an_epoch_holds(workspace: Workspace):
     _, tokens = build(workspace, write_corpus(workspace))
     report, made = tokens.report, dataclasses.asdict(tokens)
     for split in ("train", "validation"):
-        rows, length = int(report[f"{split} rows"]), TOKENS.context_length
-        assert 0 <= rows * length - (int(report[f"{split} tokens"]) - 1) < length
+        rows, targets = int(report[f"{split} rows"]), int(report[f"{split} tokens"])
+        pieces = round(float(report[f"{split} pieces a row"]) * rows)
+        places = float(report[f"{split} rows filled"]) * rows * (TOKENS.context_length + 1)
+        assert places == pytest.approx(targets + pieces, rel=1e-3)
+        cut = int(report[f"{split} documents cut"])
+        assert 0 < cut <= int(report[f"{split} documents cut if laid end to end"])
+        assert cut <= int(report[f"{split} documents"])
     assert made["rows"] == int(report["train rows"]) + int(report["validation rows"])
     assert np.isclose(float(report["train bytes per token"]), 2.5, atol=1.5)

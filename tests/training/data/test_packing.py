@@ -8,103 +8,150 @@ from hypothesis import strategies as st
 
 from datalake.config import Refusal
 from datalake.schemas import TABLES
-from training.data.packing import Documents, copies, held_out, pack, shuffled, uniform
+from training.data.loader import batch_of
+from training.data.packing import (
+    Documents,
+    arrange,
+    copies,
+    held_out,
+    hold_out,
+    pack,
+    shuffled,
+    uniform,
+)
+from training.data.rows import Rows, dtype_of
+from training.losses import targets
 
 END = 0
 ARROW = TABLES["tokens"].arrow
 
 
-def documents(texts: list[list[int]]) -> Documents:
-    return Documents(
-        doc_ids=np.array([f"doc{i}" for i in range(len(texts))]),
-        offsets=np.cumsum([0, *map(len, texts)]),
-        tokens=np.array([token for text in texts for token in text], np.uint16),
+def table_of(
+    texts: list[list[int]],
+    times: list[int],
+    context_length: int,
+    vocab_size: int = 1 << 16,
+    backwards: bool = False,
+    **how: int,
+) -> pa.Table:
+    """Rows of documents doc0, doc1, ..., each with so many copies."""
+    place = range(len(texts))[:: -1 if backwards else 1]
+    documents = Documents(
+        doc_ids=np.array([f"doc{i}" for i in place]),
+        offsets=np.cumsum([0, *(len(texts[i]) for i in place)]),
+        tokens=np.array([t for i in place for t in texts[i]], dtype_of(vocab_size)),
     )
-
-
-def rows_of(
-    texts: list[list[int]], order: list[int], context_length: int, tokens_per_batch: int = 4096
-) -> list[dict]:
-    packed = pack(
-        documents(texts), np.array(order, np.int64), "train", context_length, END, tokens_per_batch
-    )
-    rows = pa.Table.from_batches([batch.cast(ARROW) for batch in packed], ARROW).to_pylist()
-    return [row | {"tokens": np.frombuffer(row["tokens"], "<u2").tolist()} for row in rows]
+    order, draws = shuffled(documents.doc_ids, np.array([times[i] for i in place], np.int64))
+    packing = arrange(np.diff(documents.offsets), order, draws, context_length)
+    batches = pack(documents, packing, "train", END, vocab_size, **how)
+    return pa.Table.from_batches([batch.cast(ARROW) for batch in batches], ARROW)
 
 
 @st.composite
 def packings(draw: st.DrawFn) -> tuple[list[list[int]], list[int], int]:
     token = st.integers(1, 65_535)
-    texts = draw(st.lists(st.lists(token, max_size=9), min_size=1, max_size=9))
-    order = draw(st.lists(st.integers(0, len(texts) - 1), min_size=1, max_size=12))
-    return texts, order, draw(st.integers(1, 8))
+    texts = draw(st.lists(st.lists(token, max_size=20), min_size=1, max_size=12))
+    times = draw(st.lists(st.integers(0, 3), min_size=len(texts), max_size=len(texts)))
+    return texts, times, draw(st.integers(1, 9))
 
 
-def stream_of(texts: list[list[int]], order: list[int]) -> tuple[list[int], list[int]]:
-    """All tokens in order, each document opened by END, and whose each is: a place in ``order``."""
-    tokens = [token for i in order for token in [END, *texts[i]]]
-    return tokens, [place for place, i in enumerate(order) for _ in [END, *texts[i]]]
-
-
-@given(packings())
-def test_every_token_is_a_target_exactly_once_and_in_order(packing):
-    texts, order, context_length = packing
-    stream, _ = stream_of(texts, order)
-    rows = rows_of(*packing)
-    targets = [token for row in rows for token in row["tokens"][1:]]
-    assert targets[: len(stream) - 1] == stream[1:]
-    filling = targets[len(stream) - 1 :]
-    assert len(filling) < context_length and set(filling) <= {END}
-
-
-@given(packings())
-def test_a_row_begins_with_the_last_token_of_the_row_before(packing):
-    rows = [row["tokens"] for row in rows_of(*packing)]
-    assert {len(row) for row in rows} <= {packing[2] + 1}
-    for row, before in zip(rows, [[END], *rows], strict=False):
-        assert row[0] == before[-1]
-
-
-@given(packings())
-def test_spans_name_the_document_of_every_token(packing):
-    texts, order, context_length = packing
-    _, owners = stream_of(texts, order)
-    for row in rows_of(*packing):
-        first = row["row_id"] * context_length
-        named = []
-        for name, start, end in zip(
-            row["doc_ids"], row["doc_starts"], [*row["doc_starts"][1:], None], strict=True
+def pieces_of(table: pa.Table) -> list[tuple[str, int, list[int]]]:
+    """Document, offset and tokens of every piece, as the columns say and nothing else."""
+    pieces = []
+    for row in table.to_pylist():
+        tokens = np.frombuffer(row["tokens"], dtype_of(row["vocab_size"])).tolist()
+        ends = [*row["doc_starts"][1:], row["num_tokens"]]
+        for doc, offset, start, end in zip(
+            row["doc_ids"], row["doc_offsets"], row["doc_starts"], ends, strict=True
         ):
-            named += [name] * len(row["tokens"][start:end])
-        owned = [f"doc{order[place]}" for place in owners[first : first + context_length + 1]]
-        assert named[: len(owned)] == owned
-        assert set(named[len(owned) :]) <= set(named[len(owned) - 1 : len(owned)])
-        assert row["doc_starts"][0] == 0
-        assert all(row["tokens"][start] == END for start in row["doc_starts"][1:])
+            pieces.append((doc, offset, tokens[start:end]))
+    return pieces
+
+
+@given(packings(), st.sampled_from([1 << 16, 1 << 17]))
+def test_every_target_of_every_document_is_there_once_for_each_of_its_copies(packing, vocab_size):
+    texts, times, _ = packing
+    found: dict[tuple[str, int], int] = Counter()
+    for doc, offset, (before, *predicted) in pieces_of(table_of(*packing, vocab_size)):
+        whole = [END, *texts[int(doc.removeprefix("doc"))], END]
+        assert [before, *predicted] == whole[offset : offset + len(predicted) + 1]
+        assert predicted
+        for place in range(offset, offset + len(predicted)):
+            found[doc, place] += 1
+    assert found == {
+        (f"doc{i}", place): times[i]
+        for i, text in enumerate(texts)
+        for place in range(len(text) + 1)
+        if times[i]
+    }
+
+
+@given(packings())
+def test_a_document_is_in_as_few_pieces_as_can_be(packing):
+    texts, times, context_length = packing
+    counts = Counter(doc for doc, _, _ in pieces_of(table_of(*packing)))
+    for i, text in enumerate(texts):
+        assert counts[f"doc{i}"] == times[i] * -(-(len(text) + 1) // context_length)
+
+
+@given(packings())
+def test_what_a_row_is_not_filled_with_is_end_of_text(packing):
+    for row in table_of(*packing).to_pylist():
+        tokens = np.frombuffer(row["tokens"], "<u2")
+        assert len(tokens) == packing[2] + 1
+        assert row["doc_starts"][0] == 0 and row["doc_starts"] == sorted(set(row["doc_starts"]))
+        assert row["doc_starts"][-1] + 2 <= row["num_tokens"] <= len(tokens)
+        assert not tokens[row["num_tokens"] :].any()
+
+
+@given(packings().filter(lambda packing: any(packing[1])))
+def test_what_the_loader_predicts_is_every_target(packing):
+    texts, times, _ = packing
+    rows = Rows.from_table(table_of(*packing))
+    read = batch_of(rows, np.arange(len(rows)))
+    predicted = targets(read.tokens, read.pieces)
+    scored = Counter(predicted[predicted >= 0].tolist())
+    wanted: Counter[int] = Counter()
+    for text, number in zip(texts, times, strict=True):
+        for token in [*text, END]:
+            wanted[token] += number
+    assert scored == +wanted
+    assert rows.num_targets.sum() == wanted.total()
 
 
 @given(packings(), st.integers(1, 30))
-def test_batches_of_any_size_hold_the_same_rows(packing, tokens_per_batch):
-    assert rows_of(*packing, tokens_per_batch=tokens_per_batch) == rows_of(*packing)
+def test_neither_the_order_of_documents_nor_the_size_of_batches_changes_a_row(packing, size):
+    table = table_of(*packing)
+    assert table_of(*packing, tokens_per_batch=size) == table
+    assert table_of(*packing, backwards=True) == table
 
 
 def test_three_documents_are_packed_as_drawn_by_hand():
-    assert rows_of([[1, 2, 3], [4], [5, 6]], [2, 0, 1], context_length=4) == [
-        {
-            "row_id": 0,
-            "split": "train",
-            "tokens": [END, 5, 6, END, 1],
-            "doc_ids": ["doc2", "doc0"],
-            "doc_starts": [0, 3],
-        },
-        {
-            "row_id": 1,
-            "split": "train",
-            "tokens": [1, 2, 3, END, 4],
-            "doc_ids": ["doc0", "doc1"],
-            "doc_starts": [0, 3],
-        },
+    texts = [[1, 2, 3, 4, 5, 6], [7], []]
+    table = table_of(texts, [1, 1, 1], context_length=4, first_row=1 << 32)
+    assert table["row_id"].to_pylist() == [1 << 32, (1 << 32) + 1, (1 << 32) + 2]
+    rows = [
+        (
+            np.frombuffer(row["tokens"], "<u2").tolist(),
+            row["num_tokens"],
+            list(zip(row["doc_ids"], row["doc_starts"], row["doc_offsets"], strict=True)),
+        )
+        for row in table.to_pylist()
     ]
+    assert sorted(rows) == [
+        ([END, 1, 2, 3, 4], 5, [("doc0", 0, 0)]),
+        ([END, 7, END, END, END], 5, [("doc1", 0, 0), ("doc2", 3, 0)]),
+        ([4, 5, 6, END, END], 4, [("doc0", 0, 4)]),
+    ]
+
+
+def test_rows_of_a_long_document_are_spread_over_the_split():
+    texts = [list(range(1, 2000)), *([k] for k in range(1, 2001))]
+    rows = table_of(texts, [1] * len(texts), context_length=4)["doc_ids"].to_pylist()
+    places = np.array([place for place, names in enumerate(rows) if names == ["doc0"]])
+    assert len(places) == 500
+    for half in (places[places < len(rows) / 2], places[places >= len(rows) / 2]):
+        assert len(half) == pytest.approx(250, abs=25)
 
 
 # What is held out -------------------------------------------------------------------------------
@@ -173,6 +220,17 @@ def test_a_source_of_one_cluster_stays_in_training():
     assert not held["x"] and any(held.values())
 
 
+@given(clustered, st.floats(0.01, 0.5), st.integers(0, 5))
+def test_the_rule_says_of_one_document_what_it_says_of_all(rows, fraction, seed):
+    clusters, sources = (np.array(column) for column in zip(*rows, strict=True))
+    try:
+        rule = hold_out(pa.array(clusters), pa.array(sources), fraction, seed)
+    except Refusal:
+        return
+    all_at_once = held_out(clusters, sources, fraction, seed)
+    assert [bool(rule(clusters[i : i + 1])[0]) for i in range(len(rows))] == all_at_once.tolist()
+
+
 @pytest.mark.parametrize("clusters", [[], ["only"]])
 def test_a_split_with_an_empty_side_is_refused(clusters):
     names = np.array(clusters, str)
@@ -209,21 +267,22 @@ def test_a_weight_that_is_no_number_of_times_is_refused(weight, got):
 @given(st.lists(st.integers(0, 3), min_size=1, max_size=20), st.randoms(), st.integers(0, 3))
 def test_the_order_of_documents_does_not_come_from_the_table(times, random, seed):
     ids = np.array([f"d{i}" for i in range(len(times))])
-    order = shuffled(ids, np.array(times), seed)
+    order, draws = shuffled(ids, np.array(times), seed)
+    assert np.array_equal(draws, np.sort(draws))
     assert Counter(order.tolist()) == Counter({i: n for i, n in enumerate(times) if n})
     other = list(range(len(times)))
     random.shuffle(other)
-    again = shuffled(ids[other], np.array(times)[other], seed)
+    again, _ = shuffled(ids[other], np.array(times)[other], seed)
     assert ids[order].tolist() == ids[other][again].tolist()
 
 
 def test_shuffling_mixes_documents_and_scatters_copies():
     ids = np.array([f"{i:05}" for i in range(2000)])
-    order = shuffled(ids, np.full(2000, 2), seed=1)
+    order, _ = shuffled(ids, np.full(2000, 2), seed=1)
     assert abs(np.corrcoef(order, np.arange(4000))[0, 1]) < 0.08
     places = np.argsort(order, kind="stable").reshape(2000, 2)
     assert abs(places[:, 1] - places[:, 0]).mean() == pytest.approx(4000 / 3, rel=0.1)
-    assert not np.array_equal(order, shuffled(ids, np.full(2000, 2), seed=2))
+    assert not np.array_equal(order, shuffled(ids, np.full(2000, 2), seed=2)[0])
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"])), st.text("ab"), st.integers(-3, 3))
