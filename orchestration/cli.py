@@ -18,12 +18,17 @@ from orchestration import doctor as doctor_checks
 from orchestration import resources
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
+tokenizer_app = typer.Typer(no_args_is_help=True, help="Encode and decode by a tokenizer.")
+app.add_typer(tokenizer_app, name="tokenizer")
 console = Console(highlight=False)
 errors = Console(stderr=True, highlight=False)  # where stdout is for a script to read
 
 RecipeOption = Annotated[
     str | None, typer.Option("--recipe", help="Name of a recipe, or path of a YAML file.")
 ]
+
+TokenizerOption = Annotated[Path, typer.Option("--tokenizer", help="Folder of the tokenizer.")]
+OutOption = Annotated[Path, typer.Option("--out", help="File to write.")]
 
 
 @app.callback()
@@ -155,6 +160,47 @@ def trace(
     else:
         where = "read again" if problem is None else "from the table"
         console.print(f"{where}: {len(payload):,} bytes, {newest['payload_digest']}")
+
+
+@tokenizer_app.command("encode")
+def tokenizer_encode(
+    file: Annotated[Path, typer.Argument(help="Text, of any size.")],
+    tokenizer: TokenizerOption,
+    out: OutOption,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="To share the work.", show_default="all cores")
+    ] = None,
+) -> None:
+    """Write a text's token ids as bare little-endian numbers, of 2 bytes each or of 4."""
+    from training.tokenizer import id_files
+    from training.tokenizer.bpe import Tokenizer
+
+    try:
+        loaded = Tokenizer.load(tokenizer)
+        count = id_files.encode_file(loaded, file, out, threads)
+    except Refusal as refusal:
+        _refuse(refusal)
+    kind = loaded.dtype.__name__
+    size = file.stat().st_size
+    per_token = f", {size / count:.2f} bytes a token" if count else ""
+    console.print(f"{count:,} ids ({kind}) of {size:,} bytes{per_token}: {out}", soft_wrap=True)
+
+
+@tokenizer_app.command("decode")
+def tokenizer_decode(
+    file: Annotated[Path, typer.Argument(help="Ids, as `tarn tokenizer encode` writes them.")],
+    tokenizer: TokenizerOption,
+    out: OutOption,
+) -> None:
+    """Write the bytes that token ids stand for."""
+    from training.tokenizer import id_files
+    from training.tokenizer.bpe import Tokenizer
+
+    try:
+        count = id_files.decode_file(Tokenizer.load(tokenizer), file, out)
+    except Refusal as refusal:
+        _refuse(refusal)
+    console.print(f"{count:,} bytes: {out}", soft_wrap=True)
 
 
 @app.command()
