@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from pydantic import Field, PositiveInt
+from pydantic import Field, PositiveInt, field_validator
 
 from datalake import charts
 from datalake.config import Config
@@ -17,7 +17,7 @@ from datalake.workspace import Inputs, Made, Workspace, folder_bytes
 from training.scaling.mixtures import MixtureRunsConfig
 from training.scaling.plan import TrainingPlanConfig
 from training.scaling.sweep import ScalingRunsConfig
-from training.tokenizer.patterns import PatternName
+from training.tokenizer.patterns import check_pattern
 
 if TYPE_CHECKING:
     from training.tokenizer.bpe import Tokenizer
@@ -26,8 +26,14 @@ if TYPE_CHECKING:
 class TokenizerConfig(Config):
     """The vocabulary, and how text is cut before byte-pair encoding."""
 
-    vocab_size: int = Field(gt=256, le=1 << 16)  # bytes, merges, special tokens; rows hold uint16
-    pattern: PatternName
+    vocab_size: int = Field(gt=256)  # bytes, merges, special tokens
+    pattern: str  # a name of patterns.PATTERNS, or a regular expression of one's own
+
+    @field_validator("pattern")
+    @classmethod
+    def _cuts_every_text(cls, pattern: str) -> str:
+        check_pattern(pattern)
+        return pattern
 
 
 class TokensConfig(Config):
@@ -71,27 +77,21 @@ class Settings(Config):
 def tokenizer(workspace: Workspace, inputs: Inputs, config: TokenizerConfig) -> Made:
     """Learn a vocabulary from the corpus; a document counts as often as an epoch shows it.
 
-    Raises Refusal where the corpus does not support ``vocab_size``.
+    A corpus that supports fewer merges gives a smaller vocabulary, which the report says. Raises
+    Refusal where ``vocab_size`` has no place for bytes and special tokens, or there is no text.
     """
-    from training.data.packing import copies
     from training.tokenizer import chat
     from training.tokenizer.bpe import Tokenizer
-    from training.tokenizer.bpe_trainer import learn_merges
+    from training.tokenizer.bpe_trainer import check_vocab_size, learn_merges
+    from training.tokenizer.corpus_counts import count_corpus
     from training.tokenizer.patterns import character_classes
-    from training.tokenizer.pretokens import PretokenCounter
-    from training.tokenizer.texts import Texts
 
     began = time.monotonic()
+    check_vocab_size(config.vocab_size, len(chat.SPECIAL_TOKENS))
     classes, version_of_classes = character_classes()
-    counter = PretokenCounter(config.pattern, classes)
-    for batch in workspace.lake.batches(
-        "corpus", int(inputs["corpus"]), ("doc_id", "weight", "text")
-    ):
-        seen = copies(batch["doc_id"].to_pylist(), batch["weight"].to_numpy())
-        counter.add(Texts.of(batch["text"]), seen)
-    counts = counter.counts()
+    counts = count_corpus(workspace, int(inputs["corpus"]), config.pattern, classes)
     workspace.say(f"{len(counts.counts):,} distinct pre-tokens in {counts.num_bytes:,} bytes")
-    merges = learn_merges(counts, config.vocab_size, len(chat.SPECIAL_TOKENS))
+    merges = learn_merges(counts, config.vocab_size, len(chat.SPECIAL_TOKENS), workspace.say)
     made = Tokenizer(merges.pairs, config.pattern, classes, chat.SPECIAL_TOKENS)
 
     def write(draft: Path) -> None:
@@ -99,20 +99,24 @@ def tokenizer(workspace: Workspace, inputs: Inputs, config: TokenizerConfig) -> 
         (draft / chat.TEMPLATE_FILE).write_text(chat.TEMPLATE + "\n", encoding="utf-8")
 
     folder, content = workspace.save_artifact("tokenizer", write)
+    report: dict[str, int | float | str] = {
+        "vocab_size": made.vocab_size,
+        "merges": len(merges.pairs),
+        "bytes per token": round(merges.bytes_per_token, 4),
+        "bytes of text": counts.num_bytes,
+        "distinct pre-tokens": len(counts.counts),
+        "pattern": config.pattern,
+        "character classes": version_of_classes,
+        "seconds": round(time.monotonic() - began, 2),
+    }
+    if merges.shortfall:
+        report["stopped early after"] = merges.shortfall
     return Made(
         version=folder,
         content=content,
         rows=made.vocab_size,
         num_bytes=sum(path.stat().st_size for path in Path(folder).iterdir()),
-        report={
-            "vocab_size": made.vocab_size,
-            "bytes per token": round(merges.bytes_per_token, 4),
-            "bytes of text": counts.num_bytes,
-            "distinct pre-tokens": len(counts.counts),
-            "pattern": config.pattern,
-            "character classes": version_of_classes,
-            "seconds": round(time.monotonic() - began, 2),
-        },
+        report=report,
         plots={(title := "Tokens by length in bytes"): _lengths_chart(made, title)},
     )
 

@@ -298,16 +298,33 @@ def test_another_seed_holds_out_other_documents(workspace: Workspace):
     assert held[0] != held[1]
 
 
-def test_more_vocabulary_than_the_corpus_supports_is_refused(workspace: Workspace):
+def test_more_vocabulary_than_the_corpus_supports_stops_early_and_says_so(workspace: Workspace):
+    corpus, said = write_corpus(workspace), list[str]()
+    config = TokenizerConfig(vocab_size=1 << 17, pattern="gpt2")
+    listening = dataclasses.replace(workspace, say=said.append)
+    made = run.tokenizer(listening, {"corpus": corpus}, config)
+    wanted = (1 << 17) - 256 - len(chat.SPECIAL_TOKENS)
+    assert made.report["vocab_size"] == made.rows < 1 << 17
+    why = made.report["stopped early after"]
+    assert why == (
+        f"{made.report['merges']:,} merges of {wanted:,}: then every pre-token of "
+        f"{made.report['bytes of text']:,} bytes of text is one token, and no pair is left"
+    )
+    assert f"stopped early after {why}" in said
+
+
+def test_a_vocabulary_without_place_for_special_tokens_is_refused(workspace: Workspace):
+    with pytest.raises(Refusal, match=r"vocab_size must be at least .* special tokens\), got 257"):
+        run.tokenizer(workspace, {"corpus": 0}, TokenizerConfig(vocab_size=257, pattern="gpt2"))
+
+
+def test_a_pattern_may_be_ones_own_and_a_wrong_one_is_refused_at_once(workspace: Workspace):
     corpus = write_corpus(workspace)
-    config = TokenizerConfig(vocab_size=65_536, pattern="gpt2")
-    with pytest.raises(Refusal, match=r"vocab_size must be at most \d+, all that \d+ bytes"):
-        run.tokenizer(workspace, {"corpus": corpus}, config)
-
-
-def test_a_vocabulary_that_rows_cannot_hold_is_refused_before_anything_is_read():
-    with pytest.raises(ValueError, match="less than or equal to 65536"):
-        TokenizerConfig(vocab_size=65_537, pattern="gpt2")
+    config = TokenizerConfig(vocab_size=400, pattern=r"\w+|\s+|[^\w\s]+")
+    made = run.tokenizer(workspace, {"corpus": corpus}, config)
+    assert Tokenizer.load(str(made.version)).pattern == config.pattern
+    with pytest.raises(ValueError, match="pattern must not match the empty string, got 'a\\*'"):
+        TokenizerConfig(vocab_size=400, pattern="a*")
 
 
 def test_the_report_says_what_an_epoch_holds(workspace: Workspace):

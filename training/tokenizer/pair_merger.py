@@ -289,7 +289,8 @@ def _merge(merges, words, places, lists, fresh, pairs, heap, text, tokens, besid
         a, b, token = sides[pair, _LEFT], sides[pair, _RIGHT], used[_TOKENS]
         merges[token - _NUM_BYTES, 0], merges[token - _NUM_BYTES, 1] = a, b
         length = spans[a, _LENGTH]
-        whole = spans[token, _LENGTH] = length + spans[b, _LENGTH]
+        whole = length + spans[b, _LENGTH]
+        spans[token, _LENGTH] = whole
         first, end = begins[pair], begins[pair + 1]
         first_new, num_fresh = used[_PAIRS], 0
         list_end = begins[first_new]
@@ -344,7 +345,7 @@ def _merge(merges, words, places, lists, fresh, pairs, heap, text, tokens, besid
         for i in range(num_fresh):
             _list(fresh[i, _PLACE], fresh[i, _WORD], fresh[i, _NEW], lists)
         _ends_to_begins(begins, first_new, used[_PAIRS], list_end)
-        for new in range(first_new, used[_PAIRS]):
-            beside[_LEFT, sides[new, _LEFT]] = beside[_RIGHT, sides[new, _RIGHT]] = _NONE
-            if totals[new] >= used[_FLOOR]:
-                _push(heap, new, totals[new], sides, text, tokens, used)
+        for made in range(first_new, used[_PAIRS]):
+            beside[_LEFT, sides[made, _LEFT]] = beside[_RIGHT, sides[made, _RIGHT]] = _NONE
+            if totals[made] >= used[_FLOOR]:
+                _push(heap, made, totals[made], sides, text, tokens, used)
