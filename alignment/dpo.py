@@ -15,7 +15,7 @@ from alignment.conversations import pad
 from alignment.losses import Reduction
 from datalake.config import Refusal
 from training import checkpoint
-from training.data.loader import row_ids
+from training.data.order import row_ids
 from training.hardware import Hardware
 from training.inference.checkpointed import load_model
 from training.loop import Part, RunConfig

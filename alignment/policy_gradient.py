@@ -26,7 +26,7 @@ from alignment.rollouts import Sampling
 from datalake.config import Refusal
 from evaluation.grading import GraderPool
 from training import checkpoint
-from training.data.loader import row_ids
+from training.data.order import row_ids
 from training.hardware import Hardware
 from training.inference.checkpointed import load_model
 from training.loop import Part, RunConfig

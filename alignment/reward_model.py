@@ -20,7 +20,7 @@ from alignment.dpo import Pair, refuse_without_pairs
 from evaluation.intervals import Interval, wilson
 from evaluation.pages.charts import Bar, interval_chart
 from training import checkpoint
-from training.data.loader import row_ids
+from training.data.order import row_ids
 from training.hardware import Hardware
 from training.inference.checkpointed import load_model
 from training.loop import Part, RunConfig

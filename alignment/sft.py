@@ -22,7 +22,8 @@ from alignment.conversations import PackedRows, pack
 from alignment.losses import Reduction
 from datalake.config import Refusal
 from training import checkpoint, job
-from training.data.loader import batch, row_ids
+from training.data.loader import Loader
+from training.data.order import row_ids
 from training.hardware import Hardware
 from training.inference.checkpointed import load_model
 from training.job import Text
@@ -101,7 +102,11 @@ class FineTuning:
 
     def begin(self, hardware: Hardware, ranks: DataParallel) -> LanguageModel:
         self.hardware, self.ranks = hardware, ranks
-        self.text_rows, self.held_out_text = job.read(self.text)
+        text, self.held_out_text = job.read(self.text)
+        if replay_rows := self.config.replay_rows:
+            self.replay = Loader(text, self.config.seed, replay_rows).ahead(
+                [ranks.share(replay_rows)], self.num_steps, hardware.device == "cuda"
+            )
         return load_model(checkpoint.load(self.parent), self.config.model.vocab_size)
 
     def parts(self, model: LanguageModel, step: int) -> Iterator[Part]:
@@ -118,8 +123,8 @@ class FineTuning:
         yield Part(loss=loss, tokens=len(own) * length, flops=flops, metrics=told)
         if config.replay_rows:
             slots = self.ranks.share(config.replay_rows)
-            text = batch(self.text_rows, config.seed, step, config.replay_rows, slots)
-            read = text.first(length).to(self.hardware.device)
+            (batch,) = self.replay.read(step)
+            read = batch.first(length).to(self.hardware.device)
             with self.hardware.autocast():
                 loss = next_token_loss(model, read.tokens, read.pieces)
             num_tokens = len(slots) * length
@@ -143,6 +148,8 @@ class FineTuning:
 
     @torch.no_grad()
     def end(self, model: LanguageModel) -> Mapping[str, float]:
+        if self.config.replay_rows:
+            self.replay.close()
         rows = self.held_out
         total = int(rows.learned.sum())
         own = np.arange(self.ranks.rank, len(rows.tokens), self.ranks.world)

@@ -14,7 +14,9 @@ import numpy as np
 
 from datalake.config import Config, Refusal
 from datalake.workspace import Inputs, Workspace
-from training.data.rows import Rows
+from training.data.order import Order
+from training.data.row_files import open_rows
+from training.data.rows import Rows, shape_of
 from training.loop import TrainResult
 from training.models.variants import ModelConfig
 from training.parallel.data_parallel import DataParallel
@@ -32,12 +34,13 @@ class Text:
     train: Sequence[str]  # Parquet parts
     validation: Sequence[str]
     bytes_per_token: np.ndarray  # int64 [vocab]
+    cache: Path | None = None  # where rows are decoded once a machine, see ``row_files``
 
     @classmethod
     def of(cls, workspace: Workspace, inputs: Inputs, model: ModelConfig) -> "Text":
         """What the inputs ``tokens`` and ``tokenizer`` name.
 
-        Refuses a model of another vocabulary, before any worker starts.
+        Refuses a model of another vocabulary or context than theirs, before any worker starts.
         """
         lake, version = workspace.lake, int(inputs["tokens"])
         bytes_per_token = Tokenizer.load(str(inputs["tokenizer"])).bytes_per_token
@@ -50,7 +53,19 @@ class Text:
             [_absolute(file) for file in lake.files("tokens", version, {"split": split})]
             for split in ("train", "validation")
         )
-        return cls(train=train, validation=validation, bytes_per_token=bytes_per_token)
+        vocab_size, length = shape_of(train)
+        if vocab_size != model.vocab_size:
+            raise Refusal(
+                f"table tokens must be of the model's vocabulary of {model.vocab_size}, got "
+                f"{vocab_size} in version {version}"
+            )
+        if length != model.context_length + 1:
+            raise Refusal(
+                f"table tokens must have rows of context_length + 1 = {model.context_length + 1} "
+                f"tokens, got {length} in version {version}"
+            )
+        cache = workspace.home.resolve() / "scratch" / "rows"
+        return cls(train=train, validation=validation, bytes_per_token=bytes_per_token, cache=cache)
 
 
 def _absolute(file: str) -> str:
@@ -66,6 +81,7 @@ class Job:
     text: Text
     folder: Path
     about: Mapping[str, Any] = field(default_factory=dict)  # goes into the manifests
+    order: Order | None = None  # which row is read when; None: every row once an epoch
 
 
 def run_folder(
@@ -94,10 +110,17 @@ def work(job: Job, rank: int, world: int) -> TrainResult:
     rows, validation_rows = read(job.text)
     ranks = DataParallel(rank, world)
     return train(
-        job.config, rows, validation_rows, job.text.bytes_per_token, job.folder, ranks, job.about
+        job.config,
+        rows,
+        validation_rows,
+        job.text.bytes_per_token,
+        job.folder,
+        ranks,
+        job.about,
+        job.order,
     )
 
 
 def read(text: Text) -> tuple[Rows, Rows]:
     """The rows to train on, and those to validate on."""
-    return Rows.from_files(text.train), Rows.from_files(text.validation)
+    return open_rows(text.train, text.cache), open_rows(text.validation, text.cache)

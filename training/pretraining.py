@@ -1,6 +1,7 @@
 """Pretraining: a budget of FLOPs becomes steps, each of which predicts the next tokens of rows."""
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ from torch import Tensor
 
 from datalake.config import Refusal
 from training import loop
-from training.data.loader import batch_of, row_ids
+from training.data.loader import Loader, ReadAhead
+from training.data.order import Order
 from training.data.rows import Rows
 from training.hardware import Hardware
 from training.loop import ALONE, Part, RunConfig, TrainResult
@@ -32,6 +34,7 @@ class TrainConfig(RunConfig):
     micro_batch_rows: PositiveInt | None = None  # rows of one forward pass; None: the rank's share
     validation_rows: PositiveInt  # read once, at the end
     compile: bool = False  # costs 38 s before the first step, so for runs of many minutes
+    mixture: Mapping[str, PositiveFloat] | None = None  # weights of sources; None: all rows alike
 
     @property
     def tokens_per_step(self) -> int:
@@ -61,19 +64,23 @@ def train(
     folder: Path,
     ranks: DataParallel = ALONE,
     about: Mapping[str, Any] | None = None,
+    order: Order | None = None,
     validation_parts: Mapping[str, Rows] | None = None,
 ) -> TrainResult:
     """Train from the last good checkpoint in ``folder``, or from the seed, to the budget's end.
 
+    ``order`` says which row is read when; by default every row once an epoch.
     ``bytes_per_token`` [vocab] gives the UTF-8 length of each token, 0 where it is not scored.
     Bits per byte of each of ``validation_parts``, which are read whole, stand as ``loss/NAME``
     among the result's numbers; the rest is as in ``loop.run``. Refuses also a budget below one
     step, rows of another length than the context's, and steps that the ranks cannot share equally.
     """
-    objective = _NextToken(
-        config, rows, validation_rows, bytes_per_token, ranks, validation_parts or {}
-    )
-    return loop.run(config, objective, folder, ranks, about)
+    with closing(
+        _NextToken(
+            config, rows, validation_rows, bytes_per_token, ranks, order, validation_parts or {}
+        )
+    ) as objective:
+        return loop.run(config, objective, folder, ranks, about)
 
 
 class _NextToken:
@@ -86,14 +93,16 @@ class _NextToken:
         validation_rows: Rows,
         bytes_per_token: np.ndarray,
         ranks: DataParallel,
+        order: Order | None,
         validation_parts: Mapping[str, Rows],
     ) -> None:
         _check_rows(config, rows, validation_rows)
         self.config = config
         self.validation_parts = validation_parts
         self.num_steps = config.num_steps
-        self.rows, self.validation_rows = rows, validation_rows
-        self.num_targets = rows.num_targets
+        self.validation_rows = validation_rows
+        self.loader = Loader(rows, config.seed, config.batch_rows, order)
+        self.ahead: ReadAhead | None = None
         self.bytes_per_token = bytes_per_token
         share = ranks.share(config.batch_rows)
         size = config.micro_batch_rows or len(share)
@@ -105,19 +114,24 @@ class _NextToken:
         return build(self.config.model, self.config.seed).to(hardware.device)
 
     def parts(self, model: LanguageModel, step: int) -> Iterator[Part]:
-        config = self.config
-        ids = row_ids(config.seed, step, config.batch_rows, len(self.rows))
+        config, device = self.config, self.hardware.device
+        if self.ahead is None:
+            self.ahead = self.loader.ahead(self.slots, self.num_steps, device == "cuda")
+        num_targets = self.loader.num_targets(step)
         # Ranks are averaged, so each rank's sum is divided by its share of the step's targets.
-        share = self.num_targets[ids].sum() / self.ranks.world
-        for slots in self.slots:
-            own = ids[slots]
-            read = batch_of(self.rows, own).to(self.hardware.device)
+        share = num_targets.sum() / self.ranks.world
+        for slots, batch in zip(self.slots, self.ahead.read(step), strict=True):
+            read = batch.to(device)
             with self.hardware.autocast():
                 loss = self.loss_of(model, read.tokens, read.pieces)
-                loss = loss * float(self.num_targets[own].sum() / share)
+                loss = loss * float(num_targets[slots].sum() / share)
             num_tokens = len(slots) * config.model.context_length
             flops = float(num_tokens * train_flops_per_token(config.model))
             yield Part(loss=loss, tokens=num_tokens, flops=flops)
+
+    def close(self) -> None:
+        if self.ahead is not None:
+            self.ahead.close()
 
     def end(self, model: LanguageModel) -> Mapping[str, float]:
         config = self.config

@@ -6,10 +6,11 @@ made; the work itself is in the modules that it names.
 
 import math
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from pydantic import Field, PositiveInt, field_validator
+from pydantic import Field, PositiveFloat, PositiveInt, field_validator
 
 from datalake import charts
 from datalake.config import Config
@@ -20,6 +21,7 @@ from training.scaling.sweep import ScalingRunsConfig
 from training.tokenizer.patterns import check_pattern
 
 if TYPE_CHECKING:
+    from training.data.mixing import Mixture
     from training.tokenizer.bpe import Tokenizer
 
 
@@ -56,6 +58,8 @@ class BaseModelConfig(Config):
     micro_batch_rows: PositiveInt | None = None  # None: a rank's share of a step at once
     precision: Literal["auto", "float32", "bfloat16"]
     compile: bool = False  # costs 38 s before the first step, so for runs of many minutes
+    # Weights of sources of the corpus, those not named are not read; None: every row once an epoch.
+    mixture: Mapping[str, PositiveFloat] | None = Field(default=None, min_length=1)
     seed: int  # of weights and data order
     workers: PositiveInt
     threads: PositiveInt
@@ -346,9 +350,11 @@ def base_model(workspace: Workspace, inputs: Inputs, config: BaseModelConfig) ->
     """
     from training import launch, progress, tracking
     from training.charts import loss_chart
+    from training.data.mixing import Mixture
     from training.job import Job, Text, run_folder, work
     from training.loop import finished
     from training.pretraining import TrainConfig
+    from training.row_sources import row_sources
     from training.scaling.plan import Plan
 
     plan_file = Path(str(inputs["training_plan"])) / "training_plan.json"
@@ -366,8 +372,14 @@ def base_model(workspace: Workspace, inputs: Inputs, config: BaseModelConfig) ->
         seed=config.seed,
         precision=config.precision,
         compile=config.compile,
+        mixture=config.mixture,
     )
     text = Text.of(workspace, inputs, plan.model)
+    order: Mixture | None = None
+    names: tuple[str, ...] = ()
+    if config.mixture is not None:
+        names, sources = row_sources(workspace.lake, int(inputs["tokens"]))
+        order = Mixture.of(config.mixture, names, sources, config.seed)
     params = {"model": plan.model.model_dump(), "optimizer": plan.optimizer.model_dump()}
     params |= plan.model_dump(exclude={"model", "optimizer"}) | config.model_dump()
     began = time.monotonic()
@@ -381,7 +393,7 @@ def base_model(workspace: Workspace, inputs: Inputs, config: BaseModelConfig) ->
             with run.follow(metrics, "base_model"):
                 result = launch.run(
                     work,
-                    Job(config=train_config, text=text, folder=folder, about=about),
+                    Job(config=train_config, text=text, folder=folder, about=about, order=order),
                     "base_model",
                     workspace,
                     workers=config.workers,
@@ -419,6 +431,7 @@ def base_model(workspace: Workspace, inputs: Inputs, config: BaseModelConfig) ->
                 / (float(result.hardware["gemm_gflops"]) * 1e9 * config.workers),
                 3,
             ),
+            **_epochs(order, names, result.steps * plan.batch_rows),
             "dtype": result.hardware["dtype"],
             "processor": result.hardware["device_name"],
             "training seconds": round(result.seconds, 2),
@@ -427,6 +440,14 @@ def base_model(workspace: Workspace, inputs: Inputs, config: BaseModelConfig) ->
         },
         plots={"Loss": plot},
     )
+
+
+def _epochs(order: "Mixture | None", names: Sequence[str], num_rows: int) -> dict[str, float]:
+    """How often so many rows show each source that a mixture names."""
+    if order is None:
+        return {}
+    epochs = zip(names, order.epochs(num_rows).tolist(), strict=True)
+    return {f"epochs of {name}": round(number, 3) for name, number in epochs if number}
 
 
 def _save_json(workspace: Workspace, name: str, value: Config) -> tuple[str, str]:

@@ -13,6 +13,8 @@ from datalake.config import Refusal
 
 COLUMNS = ("row_id", "tokens", "vocab_size", "num_tokens", "doc_starts")
 
+_NEAR_BYTES = 1 << 17  # a part of a second-level cache
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Rows:
@@ -55,26 +57,35 @@ class Rows:
     @classmethod
     def from_table(cls, table: pa.Table) -> "Rows":
         """Rows of the columns ``COLUMNS`` of the table ``tokens``, as ``from_files``."""
-        sizes = pc.unique(table["vocab_size"]).to_pylist()
-        if len(sizes) != 1 or not sizes[0]:
-            raise Refusal(f"token rows must be of one vocabulary, got vocab_size {sizes[:3]}")
-        dtype = dtype_of(sizes[0])
-        chunks = [_as_array(chunk, dtype) for chunk in table["tokens"].chunks if len(chunk)]
+        vocab_size = vocab_size_of(table)
+        chunks = [as_array(chunk, vocab_size) for chunk in table["tokens"].chunks if len(chunk)]
         lengths = sorted({chunk.shape[1] for chunk in chunks})
         if len(lengths) > 1:
             raise Refusal(f"token rows must be equally long, got {lengths[0]} and {lengths[-1]}")
+        order = np.argsort(table["row_id"].to_numpy(), kind="stable")
+        return cls.of(np.concatenate(chunks)[order], table)
+
+    @classmethod
+    def of(cls, tokens: np.ndarray, table: pa.Table) -> "Rows":
+        """Rows of ``tokens``, which are in order of ``row_id``, and the other columns of ``table``.
+
+        ``table`` may be in any order. Refuses pieces that do not begin and ascend in their row.
+        """
         starts = table["doc_starts"].combine_chunks()
-        offsets = starts.offsets.to_numpy()
-        offsets = (offsets - offsets[0]).astype(np.int64)
-        unordered = cls(
-            tokens=np.concatenate(chunks),
-            num_tokens=table["num_tokens"].to_numpy().astype(np.int64),
-            piece_offsets=offsets,
-            piece_starts=starts.flatten().to_numpy().astype(np.int64),
-            vocab_size=sizes[0],
+        offsets = starts.offsets.to_numpy().astype(np.int64)
+        order = np.argsort(table["row_id"].to_numpy(), kind="stable")
+        counts = np.diff(offsets)[order]
+        ends = np.concatenate([[0], np.cumsum(counts)])
+        which = np.repeat(offsets[:-1][order] - ends[:-1], counts) + np.arange(ends[-1])
+        rows = cls(
+            tokens=tokens,
+            num_tokens=table["num_tokens"].to_numpy().astype(np.int64)[order],
+            piece_offsets=ends,
+            piece_starts=starts.values.to_numpy().astype(np.int64)[which],
+            vocab_size=vocab_size_of(table),
         )
-        unordered._check()
-        return unordered.take(np.argsort(table["row_id"].to_numpy(), kind="stable"))
+        rows._check()
+        return rows
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -86,12 +97,15 @@ class Rows:
     @property
     def num_targets(self) -> np.ndarray:
         """How many tokens of each row are predicted, int64 ``[rows]``."""
-        return self.num_tokens - np.diff(self.piece_offsets)
+        return self.num_targets_of(np.arange(len(self)))
+
+    def num_targets_of(self, rows: np.ndarray) -> np.ndarray:
+        """The same of the rows of these numbers."""
+        return self.num_tokens[rows] - self._num_pieces(rows)
 
     def take(self, rows: np.ndarray) -> "Rows":
         """The rows of these numbers, in that order; copied."""
-        counts = np.diff(self.piece_offsets)[rows]
-        offsets = np.concatenate([[0], np.cumsum(counts)])
+        offsets = np.concatenate([[0], np.cumsum(self._num_pieces(rows))])
         return Rows(
             tokens=self.tokens[rows],
             num_tokens=self.num_tokens[rows],
@@ -100,23 +114,53 @@ class Rows:
             vocab_size=self.vocab_size,
         )
 
+    def gathered(self, rows: np.ndarray) -> np.ndarray:
+        """Tokens of these rows as int64, which torch looks up: ``[len(rows), context_length + 1]``.
+
+        A few rows at a time are gathered and then widened, so that what is read and written again
+        stays in the nearest cache; a whole batch at once takes twice as long.
+        """
+        if len(rows) and not 0 <= rows.min() <= rows.max() < len(self):
+            raise Refusal(f"row must be 0 .. {len(self) - 1}, got {rows.min()} and {rows.max()}")
+        wide = np.empty((len(rows), self.tokens.shape[1]), np.int64)
+        num_together = max(1, _NEAR_BYTES // self.tokens[:1].nbytes)
+        narrow = np.empty((min(num_together, len(rows)), self.tokens.shape[1]), self.tokens.dtype)
+        for first in range(0, len(rows), num_together):
+            some = rows[first : first + num_together]
+            # "clip" asks for no second buffer; the numbers were checked above.
+            self.tokens.take(some, axis=0, out=narrow[: len(some)], mode="clip")
+            wide[first : first + num_together] = narrow[: len(some)]
+        return wide
+
     def pieces(self, rows: np.ndarray | None = None) -> np.ndarray:
         """Number of the piece that each token is of, int32 ``[rows, context_length + 1]``.
 
         Pieces of a row count from 0; -1 is where the row is not filled.
         """
         chosen = np.arange(len(self)) if rows is None else rows
-        counts = np.diff(self.piece_offsets)[chosen]
-        starts = self.piece_starts[self._pieces(chosen, np.concatenate([[0], np.cumsum(counts)]))]
-        numbers = np.zeros((len(chosen), self.tokens.shape[1]), np.int32)
-        numbers[np.repeat(np.arange(len(chosen)), counts), starts] = 1
-        np.cumsum(numbers, axis=1, out=numbers)
-        filled = np.arange(numbers.shape[1]) < self.num_tokens[chosen][:, None]
-        return np.where(filled, numbers - 1, -1).astype(np.int32, copy=False)
+        length, counts = self.tokens.shape[1], self._num_pieces(chosen)
+        num_pieces = int(counts.sum())
+        if num_pieces == len(chosen):
+            numbers = np.zeros((len(chosen), length), np.int32)
+        else:
+            row = np.repeat(np.arange(len(chosen)), counts)
+            before = np.cumsum(counts) - counts
+            within = np.arange(num_pieces) - before[row]
+            begins = np.empty(num_pieces + 1, np.int64)  # in the rows one after the other
+            begins[:-1] = self.piece_starts[self.piece_offsets[chosen][row] + within] + row * length
+            begins[-1] = len(chosen) * length
+            numbers = np.repeat(within.astype(np.int32), np.diff(begins)).reshape(-1, length)
+        num_tokens = self.num_tokens[chosen]
+        for unfilled in np.flatnonzero(num_tokens < length):
+            numbers[unfilled, num_tokens[unfilled] :] = -1
+        return numbers
+
+    def _num_pieces(self, rows: np.ndarray) -> np.ndarray:
+        return self.piece_offsets[rows + 1] - self.piece_offsets[rows]
 
     def _pieces(self, rows: np.ndarray, offsets: np.ndarray) -> np.ndarray:
         """Places in ``piece_starts`` of the pieces of ``rows``, of row i from ``offsets[i]`` on."""
-        first = self.piece_offsets[:-1][rows]
+        first = self.piece_offsets[rows]
         return np.repeat(first - offsets[:-1], np.diff(offsets)) + np.arange(offsets[-1])
 
     def _check(self) -> None:
@@ -141,20 +185,43 @@ def dtype_of(vocab_size: int) -> np.dtype:
     return np.dtype("<u2" if vocab_size <= 1 << 16 else "<u4")
 
 
-def _read(path: str) -> pa.Table:
-    filesystem, path = (
-        pyarrow.fs.FileSystem.from_uri(path)
-        if "://" in path
-        else (pyarrow.fs.LocalFileSystem(), path)
-    )
-    with filesystem.open_input_file(path) as file:
-        return pq.ParquetFile(file).read(columns=list(COLUMNS))
+def vocab_size_of(table: pa.Table) -> int:
+    """The one of all rows. Refuses rows of several vocabularies."""
+    sizes = pc.unique(table["vocab_size"]).to_pylist()
+    if len(sizes) != 1 or not sizes[0]:
+        raise Refusal(f"token rows must be of one vocabulary, got vocab_size {sizes[:3]}")
+    return int(sizes[0])
 
 
-def _as_array(column: pa.Array, dtype: np.dtype) -> np.ndarray:
-    """Equally long binary values, ids of ``dtype`` each, as one array, without a copy."""
+def shape_of(paths: Sequence[str]) -> tuple[int, int]:
+    """The vocabulary, and the tokens of a row, of the first row that the parts at ``paths`` hold.
+
+    What a training needs to know before it starts; whether all rows agree is seen when they are
+    read. Refuses parts without a row.
+    """
+    for path in paths:
+        filesystem, inside = opened(path)
+        with filesystem.open_input_file(inside) as file:
+            columns = ["tokens", "vocab_size"]
+            for batch in pq.ParquetFile(file).iter_batches(1, columns=columns):
+                for row in batch.to_pylist():
+                    size = dtype_of(row["vocab_size"]).itemsize
+                    return row["vocab_size"], len(row["tokens"]) // size
+    raise Refusal(f"token rows must be at least one, got none in {len(paths)} files")
+
+
+def opened(path: str) -> tuple[pyarrow.fs.FileSystem, str]:
+    """The file system of a path or URI, and the path inside it."""
+    if "://" in path:
+        return pyarrow.fs.FileSystem.from_uri(path)
+    return pyarrow.fs.LocalFileSystem(), path
+
+
+def as_array(column: pa.Array, vocab_size: int) -> np.ndarray:
+    """Equally long binary values, ids below ``vocab_size``, as one array, without a copy."""
     if column.null_count:
         raise Refusal("token rows must not be null, got a null")
+    dtype = dtype_of(vocab_size)
     column = column.cast(pa.large_binary())
     _, offsets, data = column.buffers()
     ends = np.frombuffer(offsets, np.int64)[column.offset : column.offset + len(column) + 1]
@@ -164,4 +231,12 @@ def _as_array(column: pa.Array, dtype: np.dtype) -> np.ndarray:
             f"token rows must be equally many {dtype.name}, got {lengths.tolist()[:2]} bytes"
         )
     tokens = np.frombuffer(data, np.uint8)[ends[0] : ends[-1]].view(dtype)
+    if tokens.max(initial=0) >= vocab_size:
+        raise Refusal(f"token ids must be below vocab_size {vocab_size}, got {tokens.max()}")
     return tokens.reshape(len(column), -1)
+
+
+def _read(path: str) -> pa.Table:
+    filesystem, inside = opened(path)
+    with filesystem.open_input_file(inside) as file:
+        return pq.ParquetFile(file).read(columns=list(COLUMNS))

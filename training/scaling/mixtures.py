@@ -26,6 +26,8 @@ from datalake.mixture_fit import least_runs
 from datalake.schemas import TABLES
 from datalake.tables import Lake
 from datalake.workspace import Inputs
+from training.data.mixing import Mixture, apportioned, bytes_by_source, owner
+from training.data.rows import dtype_of
 from training.models.accounting import train_flops_per_token
 from training.models.variants import ModelConfig
 from training.scaling import hyperparameters
@@ -151,9 +153,6 @@ def _bytes_of_split(
 ) -> np.ndarray:
     import pyarrow.compute as pc
 
-    from training.data.mixing import bytes_by_source
-    from training.data.rows import dtype_of
-
     columns = ["row_id", "tokens", "vocab_size", "doc_ids", "doc_starts"]
     ids, counted = [np.empty(0, np.int64)], [np.empty((0, num_sources), np.int64)]
     for batch in lake.batches("tokens", version, columns, {"split": split}):
@@ -176,11 +175,6 @@ def _bytes_of_split(
             )
         )
     return np.concatenate(counted)[np.argsort(np.concatenate(ids), kind="stable")]
-
-
-def owner(counted: np.ndarray) -> np.ndarray:
-    """The source that most bytes of each row come from, int64 ``[rows]``; -1 without bytes."""
-    return np.where(counted.any(axis=1), counted.argmax(axis=1), -1)
 
 
 def design(config: MixtureRunsConfig, natural: np.ndarray) -> np.ndarray:
@@ -228,17 +222,15 @@ class MixtureRuns:
     row_sources: np.ndarray  # int64 [train rows]: see ``owner``
     validation_rows: Mapping[str, np.ndarray]  # of each source that varies
 
-    def order(self, run: int) -> np.ndarray:
-        from training.data.mixing import mixed_order
-
-        return mixed_order(self.row_sources, self.counts[run], self.jobs[run].config.seed)
+    def order(self, run: int) -> Mixture:
+        """Of its rows; a block is the whole run."""
+        return Mixture(self.row_sources, self.counts[run], self.jobs[run].config.seed)
 
 
 def runs_of(
     config: MixtureRunsConfig, text: "Text", by_source: RowsBySource, folder: Path
 ) -> MixtureRuns:
     """The runs of ``design``, each in a folder of its own below ``folder``."""
-    from training.data.mixing import apportioned
     from training.job import Job
     from training.pretraining import TrainConfig
 
@@ -297,7 +289,6 @@ def _spread(rows: np.ndarray, number: int) -> np.ndarray:
 
 def train_all(runs: MixtureRuns, rank: int, world: int) -> None:
     """One rank's part: train, alone, each run that no other rank has taken; as in ``sweep``."""
-    from training.data.mixing import placed
     from training.job import read
     from training.loop import finished
     from training.pretraining import train
@@ -311,10 +302,11 @@ def train_all(runs: MixtureRuns, rank: int, world: int) -> None:
             if mine and finished(job.folder) is None:
                 train(
                     job.config,
-                    placed(rows, runs.order(number), job.config.seed),
+                    rows,
                     validation_rows,
                     text.bytes_per_token,
                     job.folder,
+                    order=runs.order(number),
                     validation_parts=parts,
                 )
 
@@ -327,7 +319,8 @@ def table(runs: MixtureRuns, by_source: RowsBySource, results: Sequence["TrainRe
     natural = by_source.natural[columns].tolist()
     rows = []
     for number, (job, result) in enumerate(zip(runs.jobs, results, strict=True)):
-        read = by_source.train[runs.order(number)].sum(axis=0)
+        ids = runs.order(number).ids(np.arange(runs.counts[number].sum()))
+        read = by_source.train[ids].sum(axis=0)
         rows.append(
             {
                 "run": job.folder.name,

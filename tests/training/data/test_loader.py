@@ -1,133 +1,147 @@
-from pathlib import Path
+"""What a step reads is a function of its number, on any number of ranks, ahead of time or not."""
+
+import gc
+import threading
+import time
 
 import numpy as np
-import pyarrow.parquet as pq
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from datalake.config import Refusal
-from tests.training.data.token_rows import table
-from training.data.loader import batch, row_ids
+from training.data.loader import Batch, Loader, batch_of
+from training.data.order import Epochs, row_ids
 from training.data.rows import Rows
 
-sizes = st.integers(1, 400)
-seeds = st.integers(-(2**63), 2**64 - 1)
+SEEDS = st.integers(-(2**63), 2**64 - 1)
 
 
-@given(sizes, seeds, st.integers(0, 5))
-def test_an_epoch_reads_every_row_once(num_rows, seed, epoch):
-    ids = row_ids(seed, epoch, num_rows, num_rows)
-    assert sorted(ids.tolist()) == list(range(num_rows))
+def rows_of(num_rows: int) -> Rows:
+    return Rows.whole(np.arange(num_rows * 3, dtype=np.uint16).reshape(num_rows, 3))
 
 
-@given(sizes, seeds, st.integers(1, 50), st.integers(1, 20))
-def test_steps_of_any_size_draw_without_replacement(num_rows, seed, slots, num_steps):
-    drawn = np.concatenate([row_ids(seed, step, slots, num_rows) for step in range(num_steps)])
-    times = np.bincount(drawn, minlength=num_rows)
-    assert times.max() - times.min() <= 1
-    assert times.sum() == slots * num_steps
+def same(one: Batch, other: Batch) -> bool:
+    return torch.equal(one.tokens, other.tokens) and torch.equal(one.pieces, other.pieces)
 
 
-@given(sizes, seeds, st.integers(0, 1000), st.integers(1, 12))
-def test_a_step_depends_on_how_many_rows_were_drawn_before_it_alone(num_rows, seed, step, slots):
-    """So a run may change its batch, and one that resumes reads what it would have read."""
-    whole = row_ids(seed, step, slots, num_rows)
-    single = [row_ids(seed, step * slots + slot, 1, num_rows)[0] for slot in range(slots)]
-    assert whole.tolist() == single
-
-
-@given(st.integers(1, 60), seeds, st.integers(0, 9), st.integers(1, 6), st.integers(1, 6))
-def test_any_number_of_ranks_reads_the_same_rows(num_rows, seed, step, world, share):
-    rows = Rows.whole(np.arange(num_rows * 3, dtype=np.uint16).reshape(num_rows, 3))
+@given(st.integers(1, 60), SEEDS, st.integers(0, 5000), st.integers(1, 6), st.integers(1, 6))
+def test_any_number_of_ranks_reads_the_same_rows(
+    num_rows: int, seed: int, step: int, world: int, share: int
+) -> None:
     slots = world * share
-    alone = batch(rows, seed, step, slots).tokens
-    parts = [batch(rows, seed, step, slots, range(r, slots, world)).tokens for r in range(world)]
+    loader = Loader(rows_of(num_rows), seed, slots)
+    alone = loader.batch(step).tokens
+    parts = [loader.batch(step, range(r, slots, world)).tokens for r in range(world)]
     together = torch.stack(parts, dim=1).flatten(0, 1)
     assert torch.equal(alone, together)
-    assert torch.equal(alone[:, 0] // 3, torch.from_numpy(row_ids(seed, step, slots, num_rows)))
+    assert loader.row_ids(step).tolist() == row_ids(seed, step, slots, num_rows).tolist()
+    assert torch.equal(alone[:, 0] // 3, torch.from_numpy(loader.row_ids(step)))
 
 
-def test_every_epoch_and_every_seed_has_an_order_of_its_own():
-    size = 5000
-    orders = [row_ids(seed, epoch, size, size) for seed in (0, 1) for epoch in (0, 1, 2)]
-    for i, order in enumerate(orders):
-        assert abs(np.corrcoef(order, np.arange(size))[0, 1]) < 0.06  # four standard deviations
-        for other in orders[:i]:
-            assert abs(np.corrcoef(order, other)[0, 1]) < 0.06
-            assert (order == other).sum() < 8  # one is expected
+@given(st.integers(1, 60), SEEDS, st.integers(0, 2**40), st.integers(1, 9000))
+def test_a_run_may_begin_at_any_step(num_rows: int, seed: int, step: int, slots: int) -> None:
+    loader = Loader(rows_of(num_rows), seed, slots)
+    assert loader.row_ids(step).tolist() == row_ids(seed, step, slots, num_rows).tolist()
+    assert loader.num_targets(step).tolist() == [2] * slots
 
 
-def test_neighbours_in_the_table_are_spread_over_the_epoch():
-    size = 10_007
-    places = np.argsort(row_ids(3, 0, size, size))
-    gaps = np.abs(np.diff(places))
-    assert gaps.mean() == pytest.approx(size / 3, rel=0.03)  # as between two random places
-    digits = np.bincount(row_ids(3, 0, size, size)[:1000] * 10 // size, minlength=10)
-    assert digits.min() > 60 and digits.max() < 145  # 100 are expected; four standard deviations
+def test_a_batch_is_whole_rows_as_a_model_takes_them() -> None:
+    rows = Rows.whole(np.array([[1, 2], [7, 65_535]], np.uint16))
+    batch = Loader(rows, seed=0, slots_per_step=2).batch(0)
+    assert (batch.tokens.dtype, batch.pieces.dtype) == (torch.int64, torch.int32)
+    assert sorted(batch.tokens.tolist()) == [[1, 2], [7, 65_535]]
+    assert batch.first(0).tokens.shape == (2, 1)
 
 
-# Reading ----------------------------------------------------------------------------------------
+def test_an_order_of_another_table_is_refused() -> None:
+    with pytest.raises(Refusal, match="order must be one of the table's 3 rows, got 4"):
+        Loader(rows_of(3), 0, 2, Epochs(4, 0))
 
 
-def write(path: Path, row_ids: list[int], rows: list[bytes], **options: int) -> str:
-    pq.write_table(table(row_ids, rows), path, **options)
-    return str(path)
+# Ahead ------------------------------------------------------------------------------------------
 
 
-def row(*tokens: int) -> bytes:
-    return np.array(tokens, "<u2").tobytes()
+def reading() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name.startswith("rows")]
 
 
-def test_rows_of_all_parts_come_in_order_of_their_ids(tmp_path: Path):
-    expected = np.random.default_rng(0).integers(0, 2**16, (50, 4)).astype(np.uint16)
-    order = np.random.default_rng(1).permutation(50)
-    paths = [
-        write(
-            tmp_path / f"{k}.parquet",
-            part.tolist(),
-            [row(*expected[i]) for i in part],
-            row_group_size=4,
-        )
-        for k, part in enumerate(np.split(order, [7, 7, 30]))
-    ]
-    rows = Rows.from_files([paths[0], paths[1], f"file://{paths[2]}", paths[3]])
-    assert np.array_equal(rows.tokens, expected)
-    assert (rows.tokens.dtype, len(rows), rows.context_length) == (np.uint16, 50, 3)
+@given(st.integers(1, 40), SEEDS, st.integers(1, 3), st.integers(1, 3), st.integers(1, 60))
+def test_reading_ahead_changes_nothing(
+    num_rows: int, seed: int, num_parts: int, size: int, num_steps: int
+) -> None:
+    loader = Loader(rows_of(num_rows), seed, num_parts * size)
+    parts = [range(k, num_parts * size, num_parts) for k in range(num_parts)]
+    first = seed % num_steps
+    with loader.ahead(parts, num_steps) as ahead:
+        for step in (*range(first, num_steps), first, 0, *range(num_steps)):
+            for slots, batch in zip(parts, ahead.read(step), strict=True):
+                assert same(batch, loader.batch(step, slots))
+    assert not reading()
 
 
-def test_a_batch_is_whole_rows_as_a_model_takes_them(tmp_path: Path):
-    rows = Rows.from_files([write(tmp_path / "a", [1, 0], [row(7, 65_535), row(1, 2)])])
-    tokens = batch(rows, seed=0, step=0, slots_per_step=2).tokens
-    assert tokens.dtype == torch.int64
-    assert sorted(tokens.tolist()) == [[1, 2], [7, 65_535]]
+def test_steps_larger_than_a_copy_are_read_one_at_a_time() -> None:
+    rows = Rows.whole(np.random.default_rng(0).integers(0, 9, (50, 2000)).astype(np.uint16))
+    loader = Loader(rows, 0, 40)
+    with loader.ahead([range(30), range(30, 40)], 5) as ahead:
+        for step in range(5):
+            one, other = ahead.read(step)
+            assert same(one, loader.batch(step, range(30)))
+            assert same(other, loader.batch(step, range(30, 40)))
 
 
-def test_no_rows_at_all_are_refused(tmp_path: Path):
-    empty = write(tmp_path / "empty", [], [])
-    with pytest.raises(Refusal, match="token rows must be at least one, got none in 0 files"):
-        Rows.from_files([])
-    with pytest.raises(Refusal, match="token rows must be at least one, got none in 1 files"):
-        Rows.from_files([empty])
+def test_few_batches_wait_however_long_the_run() -> None:
+    loader = Loader(rows_of(50), 0, 4)
+    asked: list[int] = []
+    look_up, loader.row_ids = loader.row_ids, lambda step: asked.append(step) or look_up(step)  # type: ignore
+    with loader.ahead([range(4)], 10**12) as ahead:
+        ahead.read(10**11)
+        time.sleep(0.1)
+        assert asked[0] == 10**11
+        assert len(asked) <= 3 * (1 << 16) // 12 + 3
 
 
-def test_rows_of_different_lengths_are_refused(tmp_path: Path):
-    one, two = (write(tmp_path / str(n), [n], [row(*range(n))]) for n in (2, 3))
-    with pytest.raises(Refusal, match="token rows must be equally long, got 2 and 3"):
-        Rows.from_files([one, two])
-    mixed = write(tmp_path / "mixed", [0, 1], [row(1, 2), row(1)])
-    with pytest.raises(
-        Refusal, match=r"token rows must be equally many uint16, got \[2, 4\] bytes"
-    ):
-        Rows.from_files([mixed])
+def test_what_goes_wrong_in_the_thread_is_raised_where_the_step_is_asked_for() -> None:
+    loader = Loader(rows_of(50), 0, 4)
+
+    def fail(step: int) -> np.ndarray:
+        raise OSError("the disk is gone")
+
+    loader.row_ids = fail  # type: ignore[method-assign]
+    with pytest.raises(OSError, match="the disk is gone"), loader.ahead([range(4)], 9) as ahead:
+        ahead.read(0)
+    assert not reading()
 
 
-def test_rows_that_are_no_whole_tokens_are_refused(tmp_path: Path):
-    with pytest.raises(Refusal, match=r"token rows must be equally many uint16, got \[3\] bytes"):
-        Rows.from_files([write(tmp_path / "odd", [0], [b"abc"])])
+def test_a_reader_that_is_dropped_leaves_no_thread() -> None:
+    ahead = Loader(rows_of(50), 0, 4).ahead([range(4)], 9)
+    batch = ahead.read(0)[0]
+    assert reading()
+    del ahead
+    gc.collect()
+    deadline = time.monotonic() + 5
+    while reading() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not reading()
+    assert batch.tokens.shape == (4, 3)
 
 
-def test_a_missing_row_is_refused(tmp_path: Path):
-    with pytest.raises(Refusal, match="token rows must not be null, got a null"):
-        Rows.from_files([write(tmp_path / "null", [0], [None])])  # type: ignore[list-item]
+def test_a_step_beyond_the_run_is_refused() -> None:
+    with Loader(rows_of(5), 0, 2).ahead([range(2)], 9) as ahead:
+        for step in (-1, 9):
+            with pytest.raises(Refusal, match=f"step must be 0 .. 8, got {step}"):
+                ahead.read(step)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="pins memory for an accelerator")
+def test_pinned_batches_hold_the_same_rows() -> None:
+    loader = Loader(rows_of(50), 0, 4)
+    with loader.ahead([range(2), range(2, 4)], 3, pinned=True) as ahead:
+        for step in range(3):
+            for slots, batch in zip((range(2), range(2, 4)), ahead.read(step), strict=True):
+                assert batch.tokens.is_pinned()
+                there = batch.to("cuda")
+                torch.cuda.synchronize()
+                assert same(there.to("cpu"), batch_of(loader.rows, loader.row_ids(step)[slots]))
