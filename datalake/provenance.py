@@ -1,10 +1,12 @@
 """From a document back to the bytes it was made of: what every table says of it, and the bytes."""
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import reduce
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -15,9 +17,9 @@ from datalake.sources.record import payload_digest
 from datalake.sources.source import Place
 from datalake.tables import Lake
 
-_HEAVY = ("payload", "text", "band_keys")  # not what a person reads in a terminal
+_HEAVY = ("payload", "text", "band_keys", "tokens")  # not what a person reads in a terminal
 _SHOWN = 3  # ids, where an address holds several documents
-_STAGES = ("documents", "kept", "duplicates", "contamination", "cuts", "corpus")
+_STAGES = ("documents", "kept", "duplicates", "contamination", "cuts", "corpus", "encoded")
 _PLACES = {"contamination": "benchmark", "cuts": "reason"}  # of these only how many there are
 Row = Mapping[str, Any]
 
@@ -50,11 +52,10 @@ def trace(lake: Lake, name: str) -> Trace:
     (identity,) = ids
     raw.sort(key=lambda found: (found[1]["fetched_at"], found[1]["snapshot"]))
     found = {stage: _rows(lake, stage, identity, ("doc_id",)) for stage in _STAGES}
-    return Trace(
-        doc_id=identity,
-        raw=raw,
-        stages={stage: _summary(stage, rows) for stage, rows in found.items() if rows},
-    )
+    stages = {stage: _summary(stage, rows) for stage, rows in found.items() if rows}
+    if pieces := _pieces(lake, identity):
+        stages["tokens"] = pieces
+    return Trace(doc_id=identity, raw=raw, stages=stages)
 
 
 def _summary(stage: str, rows: list[Row]) -> Row:
@@ -66,6 +67,22 @@ def _summary(stage: str, rows: list[Row]) -> Row:
         own = [row["end"] - row["start"] for row in rows if row[kind] == name]
         said[name] = f"{len(own)} places, {sum(own):,} bytes"
     return said
+
+
+def _pieces(lake: Lake, identity: str) -> Row:
+    """For each split of ``tokens`` that has the document: in how many pieces and rows."""
+    if (version := lake.latest("tokens")) is None:
+        return {}
+    pieces, rows = Counter[str](), Counter[str]()
+    for part in lake.parts("tokens", version):
+        for batch in lake.open_part("tokens", part, ("split", "doc_ids")):
+            found = np.flatnonzero(pc.equal(pc.list_flatten(batch["doc_ids"]), identity))
+            if len(found):
+                of = pc.list_parent_indices(batch["doc_ids"]).to_numpy()[found]
+                split = batch["split"][0].as_py()
+                pieces[split] += len(of)
+                rows[split] += len(np.unique(of))
+    return {split: f"{n:,} pieces in {rows[split]:,} rows" for split, n in sorted(pieces.items())}
 
 
 def read_again(row: Row) -> bytes:

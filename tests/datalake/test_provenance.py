@@ -104,3 +104,25 @@ def test_a_trace_says_how_much_was_cut_from_a_document_and_why(
     assert trace(workspace.lake, identity).stages == {
         "cuts": {"personal_email": "1 places, 1 bytes", "repeated_line": "2 places, 4 bytes"}
     }
+
+
+def test_a_trace_says_what_of_a_document_is_trained_on(workspace: Workspace, shelf: Path) -> None:
+    identity = doc_id("directories", "shelf:a.txt", "two")
+    row = {"doc_id": identity, "source": "directories", "cluster": "c", "weight": 1.0}
+    row |= {"num_bytes": 3, "num_tokens": 2, "tokens": b"abcd", "measured": "0" * 32}
+    workspace.lake.overwrite("encoded", pa.Table.from_pylist([row], TABLES["encoded"].arrow))
+    held = [["other"], [identity, "other", identity], [identity]]
+    packed = {
+        "row_id": [0, 1, 2],
+        "split": ["train"] * 3,
+        "tokens": [bytes(18)] * 3,
+        "vocab_size": [300] * 3,
+        "num_tokens": [9] * 3,
+        "doc_ids": held,
+        "doc_starts": [[0], [0, 3, 6], [0]],
+        "doc_offsets": [[0], [0, 0, 3], [6]],
+    }
+    workspace.lake.overwrite("tokens", pa.table(packed, TABLES["tokens"].arrow))
+    stages = trace(workspace.lake, identity).stages
+    assert stages["encoded"] == {k: v for k, v in row.items() if k != "tokens"}
+    assert stages["tokens"] == {"train": "3 pieces in 2 rows"}
