@@ -204,6 +204,36 @@ def tokenizer_decode(
 
 
 @app.command()
+def rows(
+    model: Annotated[
+        str, typer.Argument(help="base, as last made; or the folder of a checkpoint or run.")
+    ] = "base",
+    step: Annotated[
+        int | None, typer.Option(help="Show the rows and documents that trained this step.")
+    ] = None,
+    document: Annotated[
+        str | None, typer.Option(help="Show the steps that this document trained: id or address.")
+    ] = None,
+) -> None:
+    """Show which rows and documents trained a step of a base model, or which steps a document."""
+    from orchestration import origins
+    from orchestration.chat import find_checkpoint
+    from training.readings import Readings
+
+    try:
+        if (step is None) == (document is None):
+            raise Refusal("tarn rows must have one of --step and --document")
+        readings = Readings.of(resources.workspace().lake, find_checkpoint(model))
+        if step is not None:
+            console.print(origins.step_table(readings, step))
+        elif document is not None:
+            for line in origins.document_lines(readings, document):
+                console.print(escape(line), soft_wrap=True)
+    except Refusal as refusal:
+        _refuse(refusal)
+
+
+@app.command()
 def doctor() -> None:
     """Say what this machine has, what Tarn needs, and what is missing."""
     table = Table("", "what", "found", "needed", box=None)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 from rich.markup import escape
@@ -11,6 +11,9 @@ from rich.table import Table
 from datalake.inventory import Holding, inventory
 from datalake.provenance import Trace
 from orchestration import freshness, resources
+
+if TYPE_CHECKING:
+    from training.readings import Readings
 
 _NUM_LICENCES = 3  # shown of a source, the most frequent first
 _ROW = "{:<12} {:<12} {:<14} {:>9} {:>9}  {}"
@@ -41,6 +44,39 @@ def trace_tables(found: Trace) -> list[Table]:
         said |= row
         tables.append(_facts(title, news))
     return tables
+
+
+def step_table(readings: "Readings", step: int) -> Table:
+    """Every piece of a document that trained ``step``, row after row."""
+    pieces = readings.documents(step)
+    num_documents = len({piece.document["doc_id"] for piece in pieces})
+    title = (
+        f"step {step} of {readings.num_steps} read {len(readings.rows(step))} rows of tokens "
+        f"{readings.version}: {num_documents} documents"
+    )
+    table = Table("row", "from", "document", "title", "licence", "address", box=None, title=title)
+    table.title_justify = "left"
+    for column in table.columns:
+        column.overflow = "fold"
+    said = None
+    for piece in pieces:
+        facts = [str(piece.document.get(name) or "") for name in ("title", "licence", "uri")]
+        row = "" if piece.row_id == said else str(piece.row_id)
+        said = piece.row_id
+        table.add_row(row, str(piece.start), piece.document["doc_id"], *map(escape, facts))
+    return table
+
+
+def document_lines(readings: "Readings", name: str) -> Iterator[str]:
+    """The steps that the document trained, a line for each of its rows."""
+    document = readings.find(name)
+    found = readings.steps(document["doc_id"])
+    steps = sorted({reading.step for reading in found})
+    yield f"{document['doc_id']}  {document['title']}  {document['uri']}"
+    yield f"trained {len(steps)} of {readings.num_steps} steps of tokens {readings.version}"
+    for row_id in sorted({reading.row_id for reading in found}):
+        own = [str(reading.step) for reading in found if reading.row_id == row_id]
+        yield f"  row {row_id:<10} steps {', '.join(own)}"
 
 
 def _lines(name: str, kind: str, raw: str, holding: Holding | None) -> Iterator[str]:

@@ -118,9 +118,9 @@ def test_more_rows_than_are_gathered_at_once_come_whole() -> None:
 
 def test_a_row_outside_of_the_table_is_refused() -> None:
     rows = Rows.whole(np.zeros((3, 2), np.uint16))
-    with pytest.raises(Refusal, match="row must be 0 .. 2, got 0 and 3"):
+    with pytest.raises(Refusal, match=r"row must be 0 .. 2, got 0 and 3"):
         rows.gathered(np.array([0, 3]))
-    with pytest.raises(Refusal, match="row must be 0 .. 2, got -1 and 2"):
+    with pytest.raises(Refusal, match=r"row must be 0 .. 2, got -1 and 2"):
         rows.gathered(np.array([2, -1]))
 
 
