@@ -15,8 +15,9 @@ import numpy as np
 import pyarrow as pa
 
 from datalake.config import Refusal
+from training.tokenizer import chat
 from training.tokenizer.bpe import Tokenizer
-from training.tokenizer.chat import Message, Rendered, render, render_prompt
+from training.tokenizer.chat import Message, Rendered
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -44,11 +45,11 @@ def render_items(items: pa.Table, tokenizer: Tokenizer, context_length: int) -> 
 
     Raises Refusal for an item that is longer than the context.
     """
-    rendered = []
-    for row in items.select(["item_id", "content_key", "prompt", "answer"]).to_pylist():
-        conversation = render([_user(row), _assistant(row["answer"])], tokenizer)
+    rows = items.select(["item_id", "content_key", "prompt", "answer"]).to_pylist()
+    exchanges = [[_user(row), _assistant(row["answer"])] for row in rows]
+    rendered = chat.render_all(exchanges, tokenizer)
+    for row, conversation in zip(rows, rendered, strict=True):
         _refuse_long(row, len(conversation.ids), context_length + 1, "with its answer")
-        rendered.append(conversation)
     return rendered
 
 
@@ -59,11 +60,10 @@ def render_prompts(
 
     Raises Refusal for a prompt that leaves no room for ``max_new_tokens`` in the context.
     """
-    prompts = []
-    for row in items.select(["item_id", "content_key", "prompt"]).to_pylist():
-        ids = render_prompt([_user(row)], tokenizer)
+    rows = items.select(["item_id", "content_key", "prompt"]).to_pylist()
+    prompts = chat.render_prompts([[_user(row)] for row in rows], tokenizer)
+    for row, ids in zip(rows, prompts, strict=True):
         _refuse_long(row, len(ids) + max_new_tokens, context_length, "with its new tokens")
-        prompts.append(ids)
     return prompts
 
 
@@ -71,12 +71,15 @@ def render_pairs(
     pairs: pa.Table, tokenizer: Tokenizer, context_length: int
 ) -> list[tuple[Rendered, Rendered]]:
     """Chosen and rejected conversation of every row of ``preferences``."""
-    rendered = []
-    for row in pairs.select(["item_id", "content_key", "prompt", "chosen", "rejected"]).to_pylist():
-        both = [render([_user(row), _assistant(row[s])], tokenizer) for s in ("chosen", "rejected")]
+    rows = pairs.select(["item_id", "content_key", "prompt", "chosen", "rejected"]).to_pylist()
+    chosen, rejected = (
+        chat.render_all([[_user(row), _assistant(row[side])] for row in rows], tokenizer)
+        for side in ("chosen", "rejected")
+    )
+    rendered = list(zip(chosen, rejected, strict=True))
+    for row, both in zip(rows, rendered, strict=True):
         for conversation in both:
             _refuse_long(row, len(conversation.ids), context_length + 1, "with its answer")
-        rendered.append((both[0], both[1]))
     return rendered
 
 
@@ -95,7 +98,7 @@ def in_turns(
     turns: list[Rendered] = []
     for number in order[num_alone:]:
         following = conversations[number]
-        if turns and sum(len(t.ids) - 1 for t in turns) + len(following.ids) > length:
+        if turns and len(_joined([*turns, following]).ids) > length:
             chained.append(_joined(turns))
             turns = []
         turns.append(following)
@@ -103,11 +106,21 @@ def in_turns(
 
 
 def _joined(turns: Sequence[Rendered]) -> Rendered:
-    """One conversation: a document begins once, so all but the first lose their first token."""
-    first, *others = turns
+    """One conversation: what opens it stands there once, so all but the first lose it.
+
+    Raises Refusal where the chat template writes a turn in another way when others are before it.
+    """
+    if turns[0].opening is None and len(turns) > 1:
+        raise Refusal(
+            "chat template must write turns alike wherever they stand to join exchanges into "
+            "conversations, got one that does not; set later_turns to 0"
+        )
+    others = [(turn, turn.opening or 0) for turn in turns[1:]]
+    first = turns[0]
     return Rendered(
-        ids=np.concatenate([first.ids, *(turn.ids[1:] for turn in others)]),
-        learned=np.concatenate([first.learned, *(turn.learned[1:] for turn in others)]),
+        ids=np.concatenate([first.ids, *(turn.ids[begin:] for turn, begin in others)]),
+        learned=np.concatenate([first.learned, *(turn.learned[begin:] for turn, begin in others)]),
+        opening=first.opening,
     )
 
 

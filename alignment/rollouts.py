@@ -25,7 +25,7 @@ from training.models.accounting import answer_flops
 from training.models.language_model import LanguageModel
 from training.models.variants import ModelConfig
 from training.tokenizer.bpe import Tokenizer
-from training.tokenizer.chat import END_OF_TURN, Rendered
+from training.tokenizer.chat import Rendered, end_of_turn
 
 SCHEMA = TABLES["rollouts"].arrow
 NUM_SEQUENCES = 256  # sampled together: as many rows as keep a product busy
@@ -64,7 +64,7 @@ def draw_answers(
     ``items`` are rows of ``instructions``, one a prompt. An answer without an end is unfinished:
     wrong, and never cut to fit. What is drawn depends on ``seed`` and the order of the prompts.
     """
-    end = tokenizer.special_tokens[END_OF_TURN]
+    end = end_of_turn(tokenizer)
     numbers = [item for item in range(len(prompts)) for _ in range(sampling.num_samples)]
     completions = generate_batch(
         model,

@@ -140,7 +140,7 @@ def answer_items(
     name += " behind other turns" if before else ""
     if known and rest:
         workspace.say(f"{name}: {len(known):,} of {len(rows):,} answers are there already")
-    end = subject.tokenizer.special_tokens[chat.END_OF_TURN]
+    end = chat.end_of_turn(subject.tokenizer)
     said = time.monotonic()
     parts = [done]
     # One thread: two that share the batches gained nothing, and took twice as long on busy cores.
@@ -248,7 +248,7 @@ def _key(
     identity: dict[str, Any] = {
         "weights": subject.weights,
         "tokenizer": subject.tokenizer_digest,
-        "template": chat.TEMPLATE,
+        "template": chat.template_of(subject.tokenizer).source,
         "items": items_digest(items),
         "decoding": decoding,
         "scorer": SCORER,

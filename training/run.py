@@ -96,13 +96,14 @@ def tokenizer(workspace: Workspace, inputs: Inputs, config: TokenizerConfig) -> 
     counts = count_corpus(workspace, int(inputs["corpus"]), config.pattern, classes)
     workspace.say(f"{len(counts.counts):,} distinct pre-tokens in {counts.num_bytes:,} bytes")
     merges = learn_merges(counts, config.vocab_size, len(chat.SPECIAL_TOKENS), workspace.say)
-    made = Tokenizer(merges.pairs, config.pattern, classes, chat.SPECIAL_TOKENS)
-
-    def write(draft: Path) -> None:
-        made.save(draft)
-        (draft / chat.TEMPLATE_FILE).write_text(chat.TEMPLATE + "\n", encoding="utf-8")
-
-    folder, content = workspace.save_artifact("tokenizer", write)
+    made = Tokenizer(
+        merges.pairs,
+        config.pattern,
+        classes,
+        chat.SPECIAL_TOKENS,
+        chat_template=chat.TEMPLATE,
+    )
+    folder, content = workspace.save_artifact("tokenizer", made.save)
     report: dict[str, int | float | str] = {
         "vocab_size": made.vocab_size,
         "merges": len(merges.pairs),

@@ -227,3 +227,18 @@ def test_a_tokenizer_without_the_assistants_mark_is_refused() -> None:
     with pytest.raises(Refusal, match=r"must have the special token <\|assistant\|> to chat"):
         render_items(ITEMS, without, CONTEXT)
     assert END_OF_TEXT in names
+
+
+def test_exchanges_that_a_template_writes_in_two_ways_are_not_joined():
+    alone = [Rendered(ids=r.ids, learned=r.learned, opening=None) for r in _rendered()]
+    assert len(in_turns(alone, 255, 0.0, 0)) == len(alone)
+    with pytest.raises(Refusal, match="must write turns alike wherever they stand to join exchang"):
+        in_turns(alone, 255, 1.0, 0)
+
+
+def test_what_opens_a_conversation_stands_there_once():
+    said = [np.array([1, 2, 3, n], np.uint16) for n in (10, 11)]
+    alone = [Rendered(ids=ids, learned=ids > 9, opening=2) for ids in said]
+    (joined,) = in_turns(alone, 255, 1.0, 0)
+    assert joined.ids.tolist() in ([1, 2, 3, 10, 3, 11], [1, 2, 3, 11, 3, 10])
+    assert joined.learned.tolist() == [False, False, False, True, False, True]

@@ -269,8 +269,7 @@ def test_the_saved_tokenizer_can_chat_and_reports_what_it_measured(workspace: Wo
     vocabulary, tokens = build(workspace, write_corpus(workspace))
     made = Tokenizer.load(str(vocabulary.version))
     assert tuple(made.special_tokens) == chat.SPECIAL_TOKENS
-    template = (Path(vocabulary.version) / chat.TEMPLATE_FILE).read_text()
-    assert template == chat.TEMPLATE + "\n"
+    assert made.chat_template == chat.TEMPLATE
     ids, _ = made.encode_batch(list(TEXTS.values()))
     num_bytes = sum(len(text.encode()) for text in TEXTS.values())
     assert vocabulary.report["bytes per token"] == pytest.approx(num_bytes / len(ids), abs=1e-4)

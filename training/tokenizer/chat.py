@@ -1,19 +1,22 @@
 """Conversations as token ids.
 
-A turn is its role's token, the content, ``<|end|>``; a conversation begins where a document does,
-after ``<|endoftext|>``. Contents are encoded as text, so nothing that a user writes can open or
-close a turn. The same template, as Jinja for other systems, is saved beside the tokenizer.
+A tokenizer has a chat template (``chat_template``), which is saved in its folder as Hugging Face
+does. By default a turn is its role's token, the content, ``<|end|>``, and a conversation begins
+where a document does, after ``<|endoftext|>``. Text between control tokens is encoded as text, so
+nothing that a user writes can open or close a turn.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
 from datalake.config import Config, Refusal
 from training.tokenizer.bpe import END_OF_TEXT, Tokenizer
+from training.tokenizer.chat_template import ChatTemplate, Piece
 
 Role = Literal["system", "user", "assistant"]
 
@@ -24,7 +27,12 @@ SPECIAL_TOKENS = (END_OF_TEXT, *ROLES.values(), END_OF_TURN)
 TEMPLATE_FILE = "chat_template.jinja"
 TEMPLATE = (
     f"{END_OF_TEXT}{{% for message in messages %}}"
-    f"<|{{{{ message.role }}}}|>{{{{ message.content }}}}{END_OF_TURN}"
+    f"{{% if message['role'] not in {list(ROLES)} %}}"
+    "{{ raise_exception('role must be system, user or assistant, got ' ~ message['role']) }}"
+    "{% endif %}<|{{ message['role'] }}|>"
+    "{% if message['role'] == 'assistant' %}"
+    f"{{% generation %}}{{{{ message['content'] }}}}{END_OF_TURN}{{% endgeneration %}}"
+    f"{{% else %}}{{{{ message['content'] }}}}{END_OF_TURN}{{% endif %}}"
     f"{{% endfor %}}{{% if add_generation_prompt %}}{ROLES['assistant']}{{% endif %}}"
 )
 
@@ -42,52 +50,125 @@ class Rendered:
 
     ids: np.ndarray  # [time], of the tokenizer's dtype
     learned: np.ndarray  # bool [time]: the assistant's contents, each with its end of turn
+    opening: int | None = 1  # ids before the first turn; None where turns change with their place
 
 
 def render(messages: Sequence[Message], tokenizer: Tokenizer) -> Rendered:
     """A whole conversation, for training. Raises Refusal where turns are out of order."""
-    _check(messages)
-    contents, offsets = tokenizer.encode_batch([message.content for message in messages])
-    ids, learned = [_special(tokenizer, END_OF_TEXT)], [np.zeros(1, bool)]
-    for i, message in enumerate(messages):
-        content = contents[offsets[i] : offsets[i + 1]]
-        ids += [_special(tokenizer, ROLES[message.role]), content, _special(tokenizer, END_OF_TURN)]
-        speaks = message.role == "assistant"
-        learned += [np.zeros(1, bool), np.full(len(content) + 1, speaks)]
-    return Rendered(ids=np.concatenate(ids), learned=np.concatenate(learned))
+    return render_all([messages], tokenizer)[0]
+
+
+def render_all(conversations: Sequence[Sequence[Message]], tokenizer: Tokenizer) -> list[Rendered]:
+    """Many conversations, encoded at once: several times as fast as one by one."""
+    template = template_of(tokenizer)
+    pieces = [template.pieces(_in_order(messages)) for messages in conversations]
+    return _encoded(pieces, tokenizer, _Turns.of(template).opening)
 
 
 def render_prompt(messages: Sequence[Message], tokenizer: Tokenizer) -> np.ndarray:
     """A conversation up to where the assistant's next turn begins: ids to continue."""
-    if messages and messages[-1].role == "assistant":
-        raise Refusal("messages must end with the user's turn to be answered, got assistant")
-    ids = render(messages, tokenizer).ids
-    return np.concatenate([ids, _special(tokenizer, ROLES["assistant"])])
+    return render_prompts([messages], tokenizer)[0]
+
+
+def render_prompts(
+    conversations: Sequence[Sequence[Message]], tokenizer: Tokenizer
+) -> list[np.ndarray]:
+    """Many prompts, encoded at once."""
+    template = template_of(tokenizer)
+    pieces = []
+    for messages in conversations:
+        if messages and messages[-1].role == "assistant":
+            raise Refusal("messages must end with the user's turn to be answered, got assistant")
+        pieces.append(template.pieces(_in_order(messages), add_generation_prompt=True))
+    return [rendered.ids for rendered in _encoded(pieces, tokenizer)]
+
+
+def render_messages(
+    messages: Sequence[Mapping[str, Any]],
+    tokenizer: Tokenizer,
+    add_generation_prompt: bool = False,
+    **variables: Any,
+) -> Rendered:
+    """Whatever the tokenizer's template takes: roles, tools and fields of its own."""
+    pieces = template_of(tokenizer).pieces(messages, add_generation_prompt, **variables)
+    return _encoded([pieces], tokenizer)[0]
+
+
+def template_of(tokenizer: Tokenizer) -> ChatTemplate:
+    """The tokenizer's template, or else the default one.
+
+    Raises Refusal where it does not compile, or the tokens of the default one are missing.
+    """
+    source = TEMPLATE if tokenizer.chat_template is None else tokenizer.chat_template
+    return _compiled(source, tuple(tokenizer.special_tokens))
+
+
+def end_of_turn(tokenizer: Tokenizer) -> int:
+    """Id of the token that an assistant ends its turn with."""
+    return tokenizer.special_tokens[_Turns.of(template_of(tokenizer)).end]
 
 
 def check_template(folder: Path) -> None:
-    """Raise Refusal unless the template beside the tokenizer is the one that is rendered here.
-
-    One without the assistant's mark would leave nothing to learn, and raise no error.
-    """
-    path = folder / TEMPLATE_FILE
-    found = path.read_text(encoding="utf-8").strip() if path.is_file() else ""
-    mark = ROLES["assistant"]
-    if mark not in found:
-        got = repr(found) if found else "no such file"
-        raise Refusal(f"{path} must have the assistant's mark {mark}, got {got}")
-    if found != TEMPLATE:
-        raise Refusal(f"{path} must be the template of this version, {TEMPLATE!r}, got {found!r}")
+    """Raise Refusal unless the tokenizer in ``folder`` has a template to learn a chat by."""
+    try:
+        _Turns.of(template_of(Tokenizer.load(folder)))
+    except Refusal as refusal:
+        raise Refusal(f"{folder / TEMPLATE_FILE}: {refusal}") from None
 
 
-def _special(tokenizer: Tokenizer, name: str) -> np.ndarray:
-    if name not in tokenizer.special_tokens:
-        known = ", ".join(tokenizer.special_tokens)
-        raise Refusal(f"tokenizer must have the special token {name} to chat, got {known}")
-    return np.array([tokenizer.special_tokens[name]], tokenizer.dtype)
+@lru_cache(maxsize=64)
+def _compiled(source: str, special_tokens: tuple[str, ...]) -> ChatTemplate:
+    missing = [name for name in SPECIAL_TOKENS if name not in special_tokens]
+    if source == TEMPLATE and missing:
+        raise Refusal(
+            f"tokenizer must have the special token {missing[0]} to chat, got "
+            f"{', '.join(special_tokens)}"
+        )
+    return ChatTemplate(source, special_tokens)
 
 
-def _check(messages: Sequence[Message]) -> None:
+@dataclass(frozen=True, slots=True)
+class _Turns:
+    """How a template writes turns, found by trying it."""
+
+    opening: int | None  # pieces before the first turn; None where turns change with their place
+    end: str  # the token that ends the assistant's turn
+
+    @staticmethod
+    @lru_cache(maxsize=64)
+    def of(template: ChatTemplate) -> "_Turns":
+        """Raises Refusal where nothing would be learned, or a prompt would not be gone on with."""
+        asked = [{"role": "user", "content": "Why?"}]
+        exchange = [*asked, {"role": "assistant", "content": "So."}]
+        one, two = template.pieces(exchange), template.pieces(exchange * 2)
+        prompt = template.pieces(asked, add_generation_prompt=True)
+        learned = [number for number, piece in enumerate(one) if piece.learned]
+        if not learned:
+            raise Refusal(
+                "chat template must have what the assistant says in a generation block, got none "
+                "that is rendered"
+            )
+        if one[: len(prompt)] != prompt or learned[0] != len(prompt):
+            raise Refusal(
+                "chat template must end a prompt where the assistant's generation block begins, "
+                f"got {_text(prompt)!r} before {_text(one[learned[0] :])!r} in {_text(one)!r}"
+            )
+        end = one[learned[-1]]
+        if not end.special:
+            raise Refusal(
+                "chat template must have a special token last in the assistant's generation "
+                f"block, got {end.text!r}"
+            )
+        follows = two[len(one) :] if two[: len(one)] == one else None
+        opening = next((k for k in range(len(one)) if one[k:] == follows), None)
+        return _Turns(opening, end.text)
+
+
+def _text(pieces: Sequence[Piece]) -> str:
+    return "".join(piece.text for piece in pieces)
+
+
+def _in_order(messages: Sequence[Message]) -> list[dict[str, str]]:
     """An optional system turn, then user and assistant in turn."""
     roles = [message.role for message in messages]
     turns = roles[1:] if roles[:1] == ["system"] else roles
@@ -97,3 +178,38 @@ def _check(messages: Sequence[Message]) -> None:
             "messages must be an optional system turn, then user and assistant in turn, got "
             f"{', '.join(roles) or 'none'}"
         )
+    return [{"role": message.role, "content": message.content} for message in messages]
+
+
+def _encoded(
+    conversations: Sequence[Sequence[Piece]], tokenizer: Tokenizer, opening: int | None = None
+) -> list[Rendered]:
+    """Ids of each conversation's pieces, every piece encoded on its own; ``opening`` of them."""
+    texts = [piece.text for pieces in conversations for piece in pieces if not piece.special]
+    found, offsets = tokenizer.encode_batch(texts)
+    bounds = iter(offsets.tolist())
+    read = next(bounds)
+    rendered = []
+    for pieces in conversations:
+        spans, length = [], 0
+        for piece in pieces:
+            begin = length
+            if piece.special:
+                length += 1
+                spans.append((begin, length, read, piece))
+            else:
+                end = next(bounds)
+                length += end - read
+                spans.append((begin, length, read, piece))
+                read = end
+        ids, learned = np.empty(length, tokenizer.dtype), np.zeros(length, bool)
+        for begin, end, source, (text, special, says) in spans:
+            if special:
+                ids[begin] = tokenizer.special_tokens[text]
+            else:
+                ids[begin:end] = found[source : source + end - begin]
+            if says:
+                learned[begin:end] = True
+        first = None if opening is None else spans[opening][0] if opening < len(spans) else length
+        rendered.append(Rendered(ids=ids, learned=learned, opening=first))
+    return rendered
