@@ -1,8 +1,10 @@
 """Byte-pair encoding as the papers describe it, in a few slow lines: the truth for the fast one."""
 
 from collections import Counter
+from collections.abc import Mapping
 from itertools import pairwise
 
+import numpy as np
 import regex
 
 from training.tokenizer.patterns import PATTERNS
@@ -15,21 +17,67 @@ def pieces(text: str, pattern: str) -> list[bytes]:
     return [match.group().encode() for match in regex.finditer(PATTERNS[pattern], text)]
 
 
+def count(texts: list[str], pattern: str) -> Counter[bytes]:
+    """How often each pre-token occurs."""
+    return Counter(piece for text in texts for piece in pieces(text, pattern))
+
+
 def train(texts: list[str], pattern: str, num_merges: int) -> tuple[list[Pair], int]:
     """Merges in order, and the number of tokens that the texts then are."""
-    counted = Counter(piece for text in texts for piece in pieces(text, pattern))
-    words = {tuple(bytes([byte]) for byte in word): n for word, n in counted.items()}
+    return train_words(count(texts, pattern), num_merges)
+
+
+def train_words(counted: Mapping[bytes, int], num_merges: int) -> tuple[list[Pair], int]:
+    """The same from counted pre-tokens."""
+    words = _as_bytes(counted)
     merges: list[Pair] = []
-    while len(merges) < num_merges:
-        pairs: Counter[Pair] = Counter()
-        for word, n in words.items():
-            for pair in pairwise(word):
-                pairs[pair] += n
-        if not pairs:
-            break
+    while len(merges) < num_merges and (pairs := _pairs(words)):
         merges.append(max(pairs, key=lambda pair: (pairs[pair], pair)))
         words = {merged(word, merges[-1]): n for word, n in words.items()}
     return merges, sum(len(word) * n for word, n in words.items())
+
+
+def is_greedy(counted: Mapping[bytes, int], merges: list[Pair]) -> bool:
+    """Whether each merge, after those before it, is of a pair as frequent as any."""
+    words = _as_bytes(counted)
+    for pair in merges:
+        pairs = _pairs(words)
+        if pairs[pair] != max(pairs.values()):
+            return False
+        words = {merged(word, pair): n for word, n in words.items()}
+    return True
+
+
+def num_ties(counted: Mapping[bytes, int], merges: list[Pair]) -> int:
+    """How many of the merges had a rival of the same count."""
+    words, ties = _as_bytes(counted), 0
+    for pair in merges:
+        pairs = _pairs(words)
+        ties += [*pairs.values()].count(pairs[pair]) > 1
+        words = {merged(word, pair): n for word, n in words.items()}
+    return ties
+
+
+def spelled(pairs: np.ndarray) -> list[Pair]:
+    """Merges of ids as merges of bytes."""
+    tokens = [bytes([byte]) for byte in range(256)]
+    merges = []
+    for left, right in pairs.tolist():
+        merges.append((tokens[left], tokens[right]))
+        tokens.append(tokens[left] + tokens[right])
+    return merges
+
+
+def _as_bytes(counted: Mapping[bytes, int]) -> dict[tuple[bytes, ...], int]:
+    return {tuple(bytes([byte]) for byte in word): n for word, n in counted.items()}
+
+
+def _pairs(words: Mapping[tuple[bytes, ...], int]) -> Counter[Pair]:
+    pairs: Counter[Pair] = Counter()
+    for word, n in words.items():
+        for pair in pairwise(word):
+            pairs[pair] += n
+    return pairs
 
 
 def merged(word: tuple[bytes, ...], pair: Pair) -> tuple[bytes, ...]:
