@@ -194,7 +194,7 @@ def pack(
 ) -> Iterator[pa.RecordBatch]:
     """Rows of the table ``tokens``, with row ids from ``first_row`` on."""
     length = packing.context_length + 1
-    names = pa.array(documents.doc_ids, pa.string())
+    names = pa.array(documents.doc_ids.tolist(), pa.string())
     rows_per_batch = max(1, tokens_per_batch // length)
     for begin in range(0, packing.num_rows, rows_per_batch):
         rows = np.arange(begin, min(begin + rows_per_batch, packing.num_rows))
@@ -233,11 +233,12 @@ def _fill(
     begins = np.maximum(offsets - 1, 0)  # <|endoftext|>, before and after, is there already
     counts = np.minimum(offsets + packing.num_targets[pieces], num_tokens) - begins
     places = rows * tokens.shape[1] + packing.starts[pieces] + begins - (offsets - 1)
-    before = np.cumsum(counts) - counts
-    turn = np.arange(counts.sum())
-    tokens.ravel()[turn + np.repeat(places - before, counts)] = documents.tokens[
-        turn + np.repeat(documents.offsets[which] + begins - before, counts)
-    ]
+    sources = documents.offsets[which] + begins
+    bounds = (places, places + counts, sources, sources + counts)
+    flat, ids = tokens.ravel(), documents.tokens
+    # One by one: with an index a token it takes twice as long at 256 tokens, six times at 2,048.
+    for place, end, source, source_end in zip(*(b.tolist() for b in bounds), strict=True):
+        flat[place:end] = ids[source:source_end]
 
 
 def _interned(names: pa.Array | pa.ChunkedArray) -> tuple[list[str], np.ndarray]:
