@@ -8,13 +8,12 @@ from pathlib import Path
 import numpy as np
 
 from datalake.config import Refusal
-from training.tokenizer import pair_table
 from training.tokenizer.merged_words import MOST_INLINE, MergedWords
+from training.tokenizer.merging import MergeTable
 from training.tokenizer.scanner import RULES, scan_table
 from training.tokenizer.streaming import safe_blocks, safe_cuts
-from training.tokenizer.texts import Texts, frozen
+from training.tokenizer.texts import Texts
 
-NUM_BYTES = 256
 _SINGLE_THREAD_BYTES = 1 << 18  # below this, threads cost more than they save
 _SHARE_BYTES = 1 << 18  # of a block of a file
 _SHARES_PER_THREAD = 4  # so that no thread waits long for the last
@@ -35,11 +34,7 @@ class Encoder:
             raise Refusal(f"pattern must be one of {', '.join(RULES)}, got {pattern}")
         self._rule = RULES[pattern]
         self._dtype = dtype
-        self._vocabulary = (
-            scan_table(classes),
-            frozen(pair_table.table_of(merges, NUM_BYTES)),
-            frozen(byte_ids.astype(np.uint32)),
-        )
+        self._vocabulary = (scan_table(classes), MergeTable.of(merges, byte_ids).arrays)
         self._idle: list[MergedWords] = []  # append and pop are atomic
 
     def encode(self, texts: Texts, num_threads: int | None = None) -> tuple[np.ndarray, np.ndarray]:

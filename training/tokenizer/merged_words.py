@@ -21,10 +21,10 @@ from training.tokenizer.window import SIZE, window_words
 MOST_INLINE = 4  # ids in a row, and so how many more than there are may be written
 
 _ROWS = 1 << 17  # 4 MB; half of the rows are used
-_LONG_ROWS = 1 << 14
+_IDS = 1 << 18  # ids of short words that have more than four
+_LONG_ROWS = 1 << 15
 _LONGEST = 64  # bytes; longer words hardly repeat
-_TEXT = 1 << 19  # bytes of long words
-_IDS = 1 << 19  # ids of words that do not fit into their row
+_TEXT = 1 << 19  # bytes of long words, and at most as many ids
 
 # A row is its key, low and high, and four ids of 32 bits. Above the fifteen bytes, the key's last
 # byte holds the length, and in a row the number of ids above it. An empty row has no length.
@@ -43,7 +43,8 @@ _K1, _K2 = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xC2B2AE3D27D4EB4F)
 _K3 = np.uint64(0x165667B19E3779F9)
 _BYTE = np.uint64(8)
 
-_SHORT_WORDS, _LONG_WORDS, _TEXT_BYTES, _NUM_IDS, DOCUMENT, AT, COUNT, BEFORE = range(8)
+_SHORT_WORDS, _SHORT_IDS, _LONG_WORDS, _TEXT_BYTES, _LONG_IDS = range(5)
+DOCUMENT, AT, COUNT, BEFORE = range(5, 9)
 
 
 class MergedWords:
@@ -52,25 +53,26 @@ class MergedWords:
     def __init__(self) -> None:
         self.tables = (
             np.zeros((_ROWS, 4), np.uint64),
+            np.empty(_IDS, np.uint32),
             np.zeros((_LONG_ROWS, 4), np.uint64),
             np.empty(_TEXT, np.uint8),
-            np.empty(_IDS, np.uint32),
+            np.empty(_TEXT, np.uint32),
         )
-        self.state = np.zeros(8, np.int64)
+        self.state = np.zeros(9, np.int64)
         self.scratch = np.empty((NUM_SCRATCH, 1 << 10), np.int64)
 
     def encode(
         self,
         data: np.ndarray,
         offsets: np.ndarray,
-        vocabulary: tuple[np.ndarray, ...],
+        vocabulary: tuple[np.ndarray, tuple[np.ndarray, ...]],
         rule: int,
         ids: np.ndarray,
         lengths: np.ndarray,
     ) -> int:
         """Write the ids of every text to ``ids``, their number to ``lengths``; returns their sum.
 
-        ``vocabulary`` is the scanner's table, the table of pairs and the ids of bytes. ``ids``,
+        ``vocabulary`` is the scanner's table and ``MergeTable.arrays``. ``ids``,
         uint16 or uint32, must have room for an id a byte and ``MOST_INLINE`` more.
         """
         self.state[DOCUMENT] = self.state[COUNT] = self.state[BEFORE] = 0
@@ -118,7 +120,7 @@ def _encode(data, offsets, vocabulary, rule, tables, state, scratch, ids, length
                 ids[count + 3] = second >> _HALF
             else:
                 for i in range(found):
-                    ids[count + i] = tables[3][np.int64(first) + i]
+                    ids[count + i] = tables[1][np.int64(first) + i]
             count += found
             at += size
         lengths[document] = count - before
@@ -162,20 +164,21 @@ def _short_row(rows, low, high):
 @compiled
 def _remember(data, at, size, low, high, row, vocabulary, tables, state, scratch):
     """Merge a short word and enter it at ``row``, or elsewhere if the table had to be emptied."""
-    rows, _, _, cached = tables
-    _, pairs, byte_ids = vocabulary
-    if 2 * state[_SHORT_WORDS] >= len(rows) or state[_NUM_IDS] + SIZE > len(cached):
-        _clear(tables, state)
+    rows, cached, _, _, _ = tables
+    merges = vocabulary[1]
+    if 2 * state[_SHORT_WORDS] >= len(rows) or state[_SHORT_IDS] + SIZE > len(cached):
+        rows[:] = _EMPTY
+        state[_SHORT_WORDS] = state[_SHORT_IDS] = 0
         row = _short_row(rows, low, high)
-    found = merge(data, at, at + size, pairs, byte_ids, scratch)
+    found = merge(data, at, size, merges, scratch)
     state[_SHORT_WORDS] += 1
     rows[row, _LOW] = low
     rows[row, _HIGH] = high | np.uint64(found) << _COUNT_PLACE
     if found > MOST_INLINE:
-        rows[row, _FIRST] = state[_NUM_IDS]
+        rows[row, _FIRST] = state[_SHORT_IDS]
         for i in range(found):
-            cached[state[_NUM_IDS] + i] = scratch[0, i]
-        state[_NUM_IDS] += found
+            cached[state[_SHORT_IDS] + i] = scratch[0, i]
+        state[_SHORT_IDS] += found
     else:
         for i in range(found, MOST_INLINE):
             scratch[0, i] = 0
@@ -185,17 +188,10 @@ def _remember(data, at, size, low, high, row, vocabulary, tables, state, scratch
 
 
 @compiled
-def _clear(tables, state):
-    tables[0][:] = _EMPTY
-    tables[1][:] = _EMPTY
-    state[: _NUM_IDS + 1] = 0
-
-
-@compiled
 def _encode_long(data, at, size, vocabulary, tables, state, scratch, ids, count):
     """Write the ids of a word of 16 bytes or more; returns their number, 0 for want of scratch."""
-    _, rows, text, cached = tables
-    _, pairs, byte_ids = vocabulary
+    _, _, rows, text, cached = tables
+    merges = vocabulary[1]
     row = np.uint64(0)
     if size <= _LONGEST:
         mixed = _long_hash(data, at, size)
@@ -207,7 +203,7 @@ def _encode_long(data, at, size, vocabulary, tables, state, scratch, ids, count)
             return found
     if size > scratch.shape[1]:
         return 0
-    found = merge(data, at, at + size, pairs, byte_ids, scratch)
+    found = merge(data, at, size, merges, scratch)
     for i in range(found):
         ids[count + i] = scratch[0, i]
     if size > _LONGEST:
@@ -215,21 +211,22 @@ def _encode_long(data, at, size, vocabulary, tables, state, scratch, ids, count)
     if (
         2 * state[_LONG_WORDS] >= len(rows)
         or state[_TEXT_BYTES] + size > len(text)
-        or state[_NUM_IDS] + found > len(cached)
+        or state[_LONG_IDS] + found > len(cached)
     ):
-        _clear(tables, state)
+        rows[:] = _EMPTY
+        state[_LONG_WORDS] = state[_TEXT_BYTES] = state[_LONG_IDS] = 0
         row = _long_row(rows, text, data, at, size, mixed)
     place = state[_TEXT_BYTES]
     for i in range(size):
         text[place + i] = data[at + i]
     for i in range(found):
-        cached[state[_NUM_IDS] + i] = scratch[0, i]
+        cached[state[_LONG_IDS] + i] = scratch[0, i]
     rows[row, _HASH] = mixed
     rows[row, _SPAN] = np.uint64(place) << _HALF | np.uint64(size)
-    rows[row, _PLACE], rows[row, _COUNT] = state[_NUM_IDS], found
+    rows[row, _PLACE], rows[row, _COUNT] = state[_LONG_IDS], found
     state[_LONG_WORDS] += 1
     state[_TEXT_BYTES] += size
-    state[_NUM_IDS] += found
+    state[_LONG_IDS] += found
     return found
 
 

@@ -22,9 +22,8 @@ import regex
 import tiktoken
 
 from datalake.config import Refusal
-from training.tokenizer import pair_table
-from training.tokenizer.merging import unreached
-from training.tokenizer.texts import Texts, frozen
+from training.tokenizer.merging import MergeTable, unreached
+from training.tokenizer.texts import Texts
 
 LONGEST_FILE = 1 << 28  # bytes; tiktoken holds several copies of what it encodes
 
@@ -41,8 +40,7 @@ class OwnPatternEncoder:
         dtype: type[np.unsignedinteger],
     ) -> None:
         """``tokens`` are the bytes of each id: of the 256 bytes and of what merges make."""
-        pairs = frozen(pair_table.table_of(merges, len(byte_ids)))
-        wrong = unreached(tokens, pairs, frozen(byte_ids.astype(np.uint32)))
+        wrong = unreached(tokens, MergeTable.of(merges, byte_ids))
         if wrong is not None:
             raise Refusal(
                 "merges must make every token out of its own bytes where the pattern is one's own, "

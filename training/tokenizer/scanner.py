@@ -5,6 +5,8 @@ regular expressions of ``training.tokenizer.patterns`` make: alternatives in ord
 one step where a look-ahead asks for it. Bytes that are no UTF-8 count as characters of no class, so
 that any bytes are cut into pieces, and the pieces are always the whole.
 
+``ascii_piece_size`` says the same of a short piece of ASCII, as most are, from sixteen bytes at
+once. The classes of ASCII are the same in every Unicode, so it knows them without a table.
 """
 
 # mypy: disallow_untyped_defs=False
@@ -104,7 +106,7 @@ def _contraction_end(data, at, end, any_case):
 
 @inlined
 def _cased_end(data, at, end, table):
-    """End of o200k's ``upper* lower+`` at ``at``, or ``at``: HTTPServer is HTTP and Server."""
+    """End of o200k's ``upper* lower+`` at ``at``, or ``at``: of camelCase it is camel."""
     both = at  # end of the last caseless character, to which upper* steps back if it must
     while at < end:
         kind, after = character(data, at, end, table)

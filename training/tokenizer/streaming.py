@@ -44,7 +44,7 @@ def safe_cuts(data: np.ndarray, table: np.ndarray, size: int) -> np.ndarray:
         cut = safe_cut(data, table, cuts[-1], target)
         if cut > cuts[-1]:
             cuts.append(cut)
-    return np.array([*cuts, *([len(data)] if len(data) else [])], np.int64)
+    return frozen(np.array([*cuts, *([len(data)] if len(data) else [])], np.int64))
 
 
 def safe_blocks(

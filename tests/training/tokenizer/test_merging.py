@@ -12,9 +12,7 @@ from tests.training.tokenizer import naive
 from tests.training.tokenizer.oracle import oracle
 from tests.training.tokenizer.tokenizers_to_try import CLASSES, TOKENIZERS
 from training.tokenizer.bpe import NUM_BYTES, Tokenizer
-from training.tokenizer.merging import unreached
-from training.tokenizer.pair_table import table_of
-from training.tokenizer.texts import frozen
+from training.tokenizer.merging import MergeTable, unreached
 
 words = st.text("ab", min_size=1, max_size=12) | st.text("abc", min_size=1, max_size=12)
 
@@ -84,5 +82,4 @@ def test_merges_that_ranks_would_apply_otherwise_are_refused_with_a_pattern_of_o
 def test_learned_merges_make_every_token_of_its_own_bytes():
     for tokenizer in TOKENIZERS.values():
         ordinary = tokenizer.token_bytes[: NUM_BYTES + len(tokenizer.merges)]
-        pairs = frozen(table_of(tokenizer.merges, NUM_BYTES))
-        assert unreached(ordinary, pairs, frozen(tokenizer.byte_ids.astype(np.uint32))) is None
+        assert unreached(ordinary, MergeTable.of(tokenizer.merges, tokenizer.byte_ids)) is None
