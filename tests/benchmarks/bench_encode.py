@@ -22,8 +22,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from tests.benchmarks.bench_tokenizer import source_texts
 from tests.benchmarks.report import Result, seconds_in_turn, show
+from tests.benchmarks.source_pieces import source_texts
 from tests.training.tokenizer.languages import LANGUAGES, megabyte
 from training.tokenizer.bpe import NUM_BYTES, Tokenizer
 from training.tokenizer.bpe_trainer import learn_merges

@@ -182,7 +182,7 @@ def _symbols_end(data, at, end, table, rule):
     return at
 
 
-@inlined
+@compiled
 def piece_end(data, at, end, table, rule):
     """End of the pre-token that begins at byte ``at``, in text that ends at ``end``."""
     kind, after = character(data, at, end, table)
