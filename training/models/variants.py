@@ -11,7 +11,7 @@ from pydantic import Field, PositiveInt, model_validator
 
 from datalake.config import Config, Refusal
 
-MAX_VOCAB_SIZE = 2**16  # token rows are stored as uint16
+MAX_VOCAB_SIZE = 2**20  # three ids, as n-gram baselines pack them, fit 63 bits
 ROPE_THETA = 10_000.0  # Su et al. 2021, arXiv:2104.09864, section 3.2.2
 
 
