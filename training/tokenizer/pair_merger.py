@@ -82,7 +82,9 @@ def merge_pairs(
     merges = np.empty((num_merges, 2), np.int32)
     done, more = 0, True
     while more and done < num_merges:
-        _merge(merges, words, places, lists, fresh, pairs, heap, text, tokens, beside, used)
+        _merge(
+            merges, words, places, lists, fresh, pairs, heap, text, tokens, beside, used, _VISITS
+        )
         more = done < (done := int(used[_TOKENS]) - _NUM_BYTES)
         if say is not None:
             say(done)
@@ -274,14 +276,16 @@ def _correct_top(heap, pairs, text, tokens, used):
 
 
 @compiled
-def _merge(merges, words, places, lists, fresh, pairs, heap, text, tokens, beside, used):
+def _merge(
+    merges, words, places, lists, fresh, pairs, heap, text, tokens, beside, used, most_visits
+):
     """Merge until all are done, no pair is left, or Python is to hear of it."""
     _, counts = words
     occurrences, begins = lists
     sides, totals = pairs
     spans, _ = tokens
     visits = 0
-    while used[_TOKENS] - _NUM_BYTES < len(merges) and visits < _VISITS:
+    while used[_TOKENS] - _NUM_BYTES < len(merges) and visits < most_visits:
         _correct_top(heap, pairs, text, tokens, used)
         if used[_HEAP] == 0:
             break

@@ -14,7 +14,9 @@ Pair = tuple[bytes, bytes]
 
 def pieces(text: str, pattern: str) -> list[bytes]:
     """Pre-tokens of ``text`` by a regular-expression engine."""
-    return [match.group().encode() for match in regex.finditer(PATTERNS[pattern], text)]
+    return [
+        match.group().encode() for match in regex.finditer(PATTERNS.get(pattern, pattern), text)
+    ]
 
 
 def count(texts: list[str], pattern: str) -> Counter[bytes]:
