@@ -30,6 +30,19 @@ TOKENIZER = TOKENIZERS["cl100k_digits"]
 # Of three letters every pair is merged, and what is merged is merged again.
 DENSE = train("gpt2", [" ".join(random_word(60, "abc", Random(n)) for n in range(200))])
 DENSE_ORACLE = oracle(DENSE)
+# The same merges, of bytes in another order.
+ORDER = np.random.default_rng(0).permutation(256).astype(np.int32)
+SHUFFLED = {
+    pattern: Tokenizer(
+        np.where(t.merges < 256, ORDER[np.minimum(t.merges, 255)], t.merges).astype(np.int32),
+        pattern,
+        CLASSES,
+        SPECIAL,
+        ORDER,
+    )
+    for pattern, t in TOKENIZERS.items()
+}
+SHUFFLED_ORACLES = {pattern: oracle(tokenizer) for pattern, tokenizer in SHUFFLED.items()}
 ORACLES = {pattern: oracle(tokenizer) for pattern, tokenizer in TOKENIZERS.items()}
 
 
@@ -98,6 +111,16 @@ def test_a_full_cache_changes_no_id(monkeypatch):
                 ids, offsets = tokenizer.encode_batch(words, num_threads=1)
                 got = [ids[a:b].tolist() for a, b in pairwise(offsets)]
                 assert got == wanted
+
+
+@pytest.mark.parametrize("pattern", PATTERNS)
+@given(text=texts, data=st.binary(max_size=40))
+def test_the_ids_of_bytes_may_have_any_order(pattern, text, data):
+    alike = known_alike(text)
+    assert SHUFFLED[pattern].encode(alike).tolist() == SHUFFLED_ORACLES[pattern].encode_ordinary(
+        alike
+    )
+    assert SHUFFLED[pattern].decode_bytes(SHUFFLED[pattern].encode(data)) == data
 
 
 @given(st.lists(texts, max_size=8), st.integers(1, 4))
