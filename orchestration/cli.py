@@ -18,7 +18,9 @@ from orchestration import doctor as doctor_checks
 from orchestration import resources
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
-tokenizer_app = typer.Typer(no_args_is_help=True, help="Encode and decode by a tokenizer.")
+tokenizer_app = typer.Typer(
+    no_args_is_help=True, help="Look at a tokenizer; encode and decode by it."
+)
 app.add_typer(tokenizer_app, name="tokenizer")
 console = Console(highlight=False)
 errors = Console(stderr=True, highlight=False)  # where stdout is for a script to read
@@ -160,6 +162,44 @@ def trace(
     else:
         where = "read again" if problem is None else "from the table"
         console.print(f"{where}: {len(payload):,} bytes, {newest['payload_digest']}")
+
+
+@tokenizer_app.command("show")
+def tokenizer_show(
+    folder: Annotated[
+        Path, typer.Argument(help="Ours, or one of Hugging Face's with a tokenizer.json.")
+    ],
+) -> None:
+    """Say what a tokenizer has: its size, pattern, special tokens, longest tokens, an example."""
+    from training.tokenizer import about
+    from training.tokenizer.bpe import Tokenizer
+
+    try:
+        tokenizer = Tokenizer.load(folder)
+    except Refusal as refusal:
+        _refuse(refusal)
+    table = Table(show_header=False, box=None, pad_edge=False)
+    for name, value in about.lines(tokenizer):
+        table.add_row(name, escape(value))
+    console.print(table)
+
+
+@tokenizer_app.command("train")
+def tokenizer_train(
+    files: Annotated[list[Path], typer.Argument(help="Text, of any size; a document each.")],
+    out: Annotated[Path, typer.Option(help="Folder for the tokenizer.")],
+    vocab_size: Annotated[int, typer.Option(help="Bytes, merges and special tokens.")] = 32_768,
+    pattern: Annotated[
+        str, typer.Option(help="gpt2, cl100k, cl100k_digits, o200k, or a regular expression.")
+    ] = "cl100k_digits",
+) -> None:
+    """Learn a vocabulary from local files with all cores."""
+    from training.tokenizer.from_files import train_on_files
+
+    try:
+        train_on_files(files, vocab_size, pattern, out, lambda line: console.print(escape(line)))
+    except Refusal as refusal:
+        _refuse(refusal)
 
 
 @tokenizer_app.command("encode")

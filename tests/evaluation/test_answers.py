@@ -276,7 +276,7 @@ def test_a_tokenizer_without_the_tokens_of_a_chat_is_refused(workspace, subject,
     with pytest.raises(Refusal) as refusal:
         ask(workspace, plain, items)
     assert str(refusal.value) == (
-        "tokenizer must have the special token <|user|> to chat, got <|endoftext|>"
+        "tokenizer must have the special token <|system|> to chat, got <|endoftext|>"
     )
 
 

@@ -1,3 +1,4 @@
+import ast
 import base64
 import importlib.util
 import json
@@ -18,7 +19,7 @@ from datalake.config import Refusal
 from datalake.workspace import folder_digest
 from tests.training.tokenizer.test_bpe import CLASSES, SPECIAL, TOKENIZERS
 from tests.training.tokenizer.texts_to_try import PROSE, SOURCE, texts
-from training.tokenizer import chat, interchange
+from training.tokenizer import about, chat, interchange
 from training.tokenizer.bpe import END_OF_TEXT, FILE, Tokenizer
 from training.tokenizer.interchange import (
     OWN_FILE,
@@ -408,3 +409,24 @@ def test_files_of_gpt2_that_do_not_belong_together_are_refused(tmp_path: Path):
 
 def test_the_byte_characters_are_those_of_hugging_face():
     assert set(interchange.byte_characters()) == set(tokenizers.pre_tokenizers.ByteLevel.alphabet())
+
+
+def test_a_tokenizer_says_what_it_has(saved):
+    said = dict(about.lines(Tokenizer.load(saved["o200k"])))
+    assert said["tokens"] == "700: 256 bytes, 441 merges, 3 special (uint16)"
+    assert said["pattern"] == "o200k" and said["template"] == "none"
+    assert said["special"] == "<|endoftext|> 697, <|end|> 698, <|endof 699"
+    quoted = [
+        ast.literal_eval(token) for token in said["example"].split("  ") if token[-1] in "'\""
+    ]
+    told = b"".join(t if isinstance(t, bytes) else t.encode() for t in quoted)
+    assert told.decode() == about.EXAMPLE
+
+
+def test_a_pattern_of_one_s_own_goes_both_ways(tmp_path: Path):
+    own = Tokenizer(TOKENIZERS["gpt2"].merges, r"[a-z]+|\s*\S|[\s\S]", CLASSES)
+    own.save(tmp_path)
+    assert_same(Tokenizer.load(tmp_path), own)
+    other = tokenizers.Tokenizer.from_file(str(tmp_path / FILE))
+    for text in DOCUMENTS:
+        assert other.encode(text).ids == own.encode(text).tolist()
