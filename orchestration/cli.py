@@ -202,24 +202,6 @@ def tokenizer_train(
         _refuse(refusal)
 
 
-@tokenizer_app.command("train")
-def tokenizer_train(
-    files: Annotated[list[Path], typer.Argument(help="Text, of any size; a document each.")],
-    out: Annotated[Path, typer.Option(help="Folder for the tokenizer.")],
-    vocab_size: Annotated[int, typer.Option(help="Bytes, merges and special tokens.")] = 32_768,
-    pattern: Annotated[
-        str, typer.Option(help="gpt2, cl100k, cl100k_digits, o200k, or a regular expression.")
-    ] = "cl100k_digits",
-) -> None:
-    """Learn a vocabulary from local files with all cores."""
-    from training.tokenizer.from_files import train_on_files
-
-    try:
-        train_on_files(files, vocab_size, pattern, out, lambda line: console.print(escape(line)))
-    except Refusal as refusal:
-        _refuse(refusal)
-
-
 @tokenizer_app.command("encode")
 def tokenizer_encode(
     file: Annotated[Path, typer.Argument(help="Text, of any size.")],
