@@ -82,8 +82,8 @@ class PretokenCounter:
     """Counts pre-tokens batch by batch; memory grows with distinct pre-tokens, not with text.
 
     ``pattern`` is a name of ``patterns.PATTERNS``. Where ``flush`` is given, no thread's table
-    grows beyond ``max_bytes``: it is handed to ``flush`` as partial counts, from any thread but one
-    at a time, and emptied; ``counts`` is then what was not flushed. (A table has to hold one word,
+    grows beyond ``max_bytes``: it is handed to ``flush`` as partial counts, from the thread that
+    counts, and emptied; ``counts`` is then what was not flushed. (A table has to hold one word,
     however long.)
     """
 
