@@ -53,7 +53,7 @@ def main() -> None:
     if importlib.util.find_spec("quicktok"):
         published = _published()
         results += _cases("cl100k_base, Python source", published, code, _quicktok(), 1)
-        results += _cases("cl100k_base, seven scripts", published, prose, _quicktok(), 1)
+        results += _cases("cl100k_base, six kinds of drawn text", published, prose, _quicktok(), 1)
         results += _cases("cl100k_base, Python source", published, code, _quicktok(), CORES)
     results += _cases(f"our {VOCAB_SIZE:,}, Python source", ours, code, _given(ours), 1)
     results += [_short(ours), _decoding(ours, code)]
