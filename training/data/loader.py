@@ -65,17 +65,18 @@ class Loader:
                 f"order must be one of the table's {len(rows)} rows, got {self.order.num_rows}"
             )
         self._steps_together = max(1, _SAMPLES_TOGETHER // slots_per_step)
-        self._known = lru_cache(4)(self._look_up)
+        self._ids = lru_cache(4)(self._look_up)
+        self._targets = lru_cache(4)(lambda block: rows.num_targets_of(self._ids(block)))
 
     def row_ids(self, step: int) -> np.ndarray:
         """Which rows train ``step``: their numbers in order of ``row_id``, int64 ``[slots]``."""
         block, within = divmod(step, self._steps_together)
-        return self._known(block)[0][within]
+        return self._ids(block)[within]
 
     def num_targets(self, step: int) -> np.ndarray:
         """How many tokens each of these rows predicts, int64 ``[slots]``."""
         block, within = divmod(step, self._steps_together)
-        return self._known(block)[1][within]
+        return self._targets(block)[within]
 
     def batch(self, step: int, slots: Sequence[int] | None = None) -> Batch:
         """The rows that ``step`` reads in ``slots``, a rank's share of it or a part; default all.
@@ -91,12 +92,11 @@ class Loader:
         """Reads, before they are asked for, the ``parts`` of steps below ``num_steps``."""
         return ReadAhead(self, parts, num_steps, pinned)
 
-    def _look_up(self, block: int) -> tuple[np.ndarray, np.ndarray]:
+    def _look_up(self, block: int) -> np.ndarray:
         first = block * self._steps_together * self.slots_per_step
         number = self._steps_together * self.slots_per_step
         ids = self.order.ids(np.arange(first, first + number))
-        shape = (self._steps_together, self.slots_per_step)
-        return ids.reshape(shape), self.rows.num_targets_of(ids).reshape(shape)
+        return ids.reshape(self._steps_together, self.slots_per_step)
 
 
 class ReadAhead:
@@ -177,6 +177,5 @@ class ReadAhead:
 
 def batch_of(rows: Rows, ids: np.ndarray) -> Batch:
     """The rows of these numbers."""
-    return Batch(
-        tokens=torch.from_numpy(rows.gathered(ids)), pieces=torch.from_numpy(rows.pieces(ids))
-    )
+    tokens, pieces = rows.read(ids)
+    return Batch(tokens=torch.from_numpy(tokens), pieces=torch.from_numpy(pieces))

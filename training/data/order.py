@@ -8,8 +8,12 @@ is inside, so no table of ``num_rows`` entries is ever made or kept. Run backwar
 row was read.
 """
 
+import importlib
+import importlib.util
 import math
 from dataclasses import dataclass
+from functools import cache
+from types import ModuleType
 from typing import Protocol
 
 import numpy as np
@@ -70,6 +74,14 @@ def restored(values: np.ndarray, size: int, seed: int, epochs: np.ndarray) -> np
     return _walk(values, size, seed, epochs, backwards=True)
 
 
+@cache
+def row_kernels() -> ModuleType | None:
+    """Compiled loops for orders and rows, None where there is no numba: NumPy does the same."""
+    if importlib.util.find_spec("numba") is None:
+        return None
+    return importlib.import_module("training.row_kernels")
+
+
 def _walk(
     values: np.ndarray, size: int, seed: int, epochs: np.ndarray, backwards: bool
 ) -> np.ndarray:
@@ -79,6 +91,11 @@ def _walk(
         epochs = epochs[:1]  # one key for all is a third of the work
     keys = _mix(_mix(np.uint64(seed % 2**64)) + epochs.astype(np.uint64))
     values = values.astype(np.uint64)
+    if not backwards and (kernels := row_kernels()) is not None:
+        sides = (np.uint64(side) for side in (size, a, b))
+        turns = np.arange(_ROUNDS, dtype=np.uint64)
+        kernels.walk(values, *sides, _mix(keys[:, None] + turns), values)
+        return values.astype(np.int64)
     outside = np.arange(len(values))
     while len(outside):
         own = keys if len(keys) == 1 else keys[outside]
@@ -103,7 +120,8 @@ def _feistel(
 
 
 def _moved(half: np.ndarray, by: np.ndarray, size: np.uint64, backwards: bool) -> np.ndarray:
-    return (half + (size - by if backwards else by)) % size
+    moved = half + (size - by if backwards else by)
+    return np.minimum(moved, moved - size)  # below size, moved - size wraps around to above it
 
 
 def _mix(x: np.ndarray | np.uint64) -> np.ndarray:

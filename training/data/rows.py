@@ -10,6 +10,7 @@ import pyarrow.fs
 import pyarrow.parquet as pq
 
 from datalake.config import Refusal
+from training.data.order import row_kernels
 
 COLUMNS = ("row_id", "tokens", "vocab_size", "num_tokens", "doc_starts")
 
@@ -114,14 +115,24 @@ class Rows:
             vocab_size=self.vocab_size,
         )
 
+    def read(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """``gathered`` and ``pieces`` of these rows, in one pass where numba is installed."""
+        if (kernels := row_kernels()) is None:
+            return self.gathered(rows), self.pieces(rows)
+        self._check_numbers(rows)
+        wide = np.empty((len(rows), self.tokens.shape[1]), np.int64)
+        pieces = np.empty(wide.shape, np.int32)
+        fields = (self.num_tokens, self.piece_offsets, self.piece_starts, rows)
+        kernels.fill(_read_only(self.tokens.reshape(-1)), *map(_read_only, fields), wide, pieces)
+        return wide, pieces
+
     def gathered(self, rows: np.ndarray) -> np.ndarray:
         """Tokens of these rows as int64, which torch looks up: ``[len(rows), context_length + 1]``.
 
         A few rows at a time are gathered and then widened, so that what is read and written again
         stays in the nearest cache; a whole batch at once takes twice as long.
         """
-        if len(rows) and not 0 <= rows.min() <= rows.max() < len(self):
-            raise Refusal(f"row must be 0 .. {len(self) - 1}, got {rows.min()} and {rows.max()}")
+        self._check_numbers(rows)
         wide = np.empty((len(rows), self.tokens.shape[1]), np.int64)
         num_together = max(1, _NEAR_BYTES // self.tokens[:1].nbytes)
         narrow = np.empty((min(num_together, len(rows)), self.tokens.shape[1]), self.tokens.dtype)
@@ -163,6 +174,10 @@ class Rows:
         first = self.piece_offsets[rows]
         return np.repeat(first - offsets[:-1], np.diff(offsets)) + np.arange(offsets[-1])
 
+    def _check_numbers(self, rows: np.ndarray) -> None:
+        if len(rows) and not 0 <= rows.min() <= rows.max() < len(self):
+            raise Refusal(f"row must be 0 .. {len(self) - 1}, got {rows.min()} and {rows.max()}")
+
     def _check(self) -> None:
         firsts = self.piece_offsets[:-1]
         counts = np.diff(self.piece_offsets)
@@ -183,6 +198,13 @@ class Rows:
 def dtype_of(vocab_size: int) -> np.dtype:
     """The smaller of uint16 and uint32 that holds every id, little-endian as in the table."""
     return np.dtype("<u2" if vocab_size <= 1 << 16 else "<u4")
+
+
+def _read_only(array: np.ndarray) -> np.ndarray:
+    """Rows come from maps that are read-only, and from memory: as one kind, compiled once."""
+    view = np.ascontiguousarray(array).view()
+    view.flags.writeable = False
+    return view
 
 
 def vocab_size_of(table: pa.Table) -> int:

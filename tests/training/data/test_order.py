@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from training.data import order
 from training.data.order import Epochs, row_ids
 
 SIZES = st.integers(1, 400)
@@ -39,20 +40,30 @@ def test_a_step_depends_on_how_many_rows_were_drawn_before_it_alone(
 
 @given(SIZES, SEEDS, st.integers(0, 1500))
 def test_backwards_the_order_says_when_a_row_was_read(num_rows: int, seed: int, stop: int) -> None:
-    order = Epochs(num_rows, seed)
-    read = order.ids(np.arange(stop))
+    epochs = Epochs(num_rows, seed)
+    read = epochs.ids(np.arange(stop))
     for row in {0, num_rows // 2, num_rows - 1}:
-        assert order.samples(row, stop).tolist() == np.flatnonzero(read == row).tolist()
+        assert epochs.samples(row, stop).tolist() == np.flatnonzero(read == row).tolist()
+
+
+@given(SIZES, SEEDS, st.lists(st.integers(0, 5000), max_size=9))
+def test_compiled_loops_permute_as_numpy_does(num_rows: int, seed: int, samples: list[int]) -> None:
+    drawn = np.array(samples, np.int64)
+    assert order.row_kernels() is not None
+    found = Epochs(num_rows, seed).ids(drawn)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(order, "row_kernels", lambda: None)
+        assert Epochs(num_rows, seed).ids(drawn).tolist() == found.tolist()
 
 
 def test_every_epoch_and_every_seed_has_an_order_of_its_own() -> None:
     size = 5000
     orders = [row_ids(seed, epoch, size, size) for seed in (0, 1) for epoch in (0, 1, 2)]
-    for i, order in enumerate(orders):
-        assert abs(np.corrcoef(order, np.arange(size))[0, 1]) < 0.06  # four standard deviations
+    for i, one in enumerate(orders):
+        assert abs(np.corrcoef(one, np.arange(size))[0, 1]) < 0.06  # four standard deviations
         for other in orders[:i]:
-            assert abs(np.corrcoef(order, other)[0, 1]) < 0.06
-            assert (order == other).sum() < 8  # one is expected
+            assert abs(np.corrcoef(one, other)[0, 1]) < 0.06
+            assert (one == other).sum() < 8  # one is expected
 
 
 def test_neighbours_in_the_table_are_spread_over_the_epoch() -> None:

@@ -1,5 +1,6 @@
 """Token rows as Parquet holds them become arrays, and the pieces of their documents numbers."""
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,8 @@ from hypothesis import strategies as st
 
 from datalake.config import Refusal
 from tests.training.data.token_rows import table
+from training.data import rows as data_rows
+from training.data.order import row_kernels
 from training.data.rows import Rows, shape_of
 
 
@@ -108,6 +111,30 @@ def test_pieces_are_numbered_from_where_they_begin(
     assert rows.take(ids).pieces().tolist() == found.tolist()
 
 
+@given(st.integers(0, 2**32), st.integers(1, 12), st.integers(1, 90), st.integers(0, 9))
+def test_compiled_loops_read_what_numpy_reads(
+    seed: int, num_rows: int, length: int, number: int
+) -> None:
+    random = np.random.default_rng(seed)
+    rows = packed(random, num_rows, length)
+    if seed % 2:
+        rows = dataclasses.replace(rows, tokens=rows.tokens.astype(np.uint32) * 60_000)
+    ids = random.integers(0, num_rows, number)
+    assert row_kernels() is not None
+    tokens, pieces = rows.read(ids)
+    assert (tokens.dtype, pieces.dtype) == (np.int64, np.int32)
+    assert tokens.tolist() == rows.gathered(ids).tolist()
+    assert pieces.tolist() == rows.pieces(ids).tolist()
+
+
+def test_without_numba_rows_are_read_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = packed(np.random.default_rng(0), 9, 20)
+    ids = np.array([8, 0, 0, 3])
+    expected = [array.tolist() for array in rows.read(ids)]
+    monkeypatch.setattr(data_rows, "row_kernels", lambda: None)
+    assert [array.tolist() for array in rows.read(ids)] == expected
+
+
 def test_more_rows_than_are_gathered_at_once_come_whole() -> None:
     rows = Rows.whole(np.arange(900 * 400, dtype=np.uint32).reshape(900, 400))
     ids = np.random.default_rng(0).permutation(900)
@@ -121,7 +148,7 @@ def test_a_row_outside_of_the_table_is_refused() -> None:
     with pytest.raises(Refusal, match=r"row must be 0 .. 2, got 0 and 3"):
         rows.gathered(np.array([0, 3]))
     with pytest.raises(Refusal, match=r"row must be 0 .. 2, got -1 and 2"):
-        rows.gathered(np.array([2, -1]))
+        rows.read(np.array([2, -1]))
 
 
 def test_a_token_outside_of_the_vocabulary_is_refused(tmp_path: Path) -> None:
