@@ -17,6 +17,7 @@ import numpy as np
 from datalake.config import Config, Refusal
 from training.tokenizer.bpe import END_OF_TEXT, Tokenizer
 from training.tokenizer.chat_template import ChatTemplate, Piece
+from training.tokenizer.interchange import TEMPLATE_FILE
 
 Role = Literal["system", "user", "assistant"]
 
@@ -24,7 +25,6 @@ ROLES: dict[Role, str] = {role: f"<|{role}|>" for role in ("system", "user", "as
 END_OF_TURN = "<|end|>"
 SPECIAL_TOKENS = (END_OF_TEXT, *ROLES.values(), END_OF_TURN)
 
-TEMPLATE_FILE = "chat_template.jinja"
 TEMPLATE = (
     f"{END_OF_TEXT}{{% for message in messages %}}"
     f"{{% if message['role'] not in {list(ROLES)} %}}"
@@ -193,15 +193,11 @@ def _encoded(
     for pieces in conversations:
         spans, length = [], 0
         for piece in pieces:
-            begin = length
-            if piece.special:
-                length += 1
-                spans.append((begin, length, read, piece))
-            else:
-                end = next(bounds)
-                length += end - read
-                spans.append((begin, length, read, piece))
-                read = end
+            begin, source = length, read
+            if not piece.special:
+                read = next(bounds)
+            length += 1 if piece.special else read - source
+            spans.append((begin, length, source, piece))
         ids, learned = np.empty(length, tokenizer.dtype), np.zeros(length, bool)
         for begin, end, source, (text, special, says) in spans:
             if special:
