@@ -9,7 +9,7 @@ an array of the same size and its copy of rows at random places.
 
 Times are of the processor, all threads together, and the best of several turns: what else the
 machine does meanwhile counts for neither side. ``cold`` alone is by the clock: the kernel was told
-to forget the file before. ``warm`` reads what the page cache holds. The last case is how many times
+to forget the file before. ``warm`` reads what is mapped. The last case is how many times
 the tokens of a training step of the tiny recipe's model the loader gives, both by the clock.
 """
 
@@ -92,6 +92,12 @@ class Steps:
             self.loader.batch(self.step)
             self.step += 1
 
+    def tokens_alone(self) -> None:
+        """The same without pieces, by NumPy: what the widened slice makes of other rows."""
+        for _ in range(self.num_steps):
+            self.loader.rows.gathered(self.loader.row_ids(self.step))
+            self.step += 1
+
     def ahead(self) -> None:
         """As a training reads, with nothing between two steps, in the thread of the reader."""
         slots = [range(self.loader.slots_per_step)]
@@ -154,7 +160,7 @@ def _floor(rows: Rows, batch_rows: int) -> float:
 def _reading(rows: Rows, batch_rows: int, in_memory: Rows) -> list[Result]:
     tokens = max(1, ROUND_TOKENS // (batch_rows * rows.tokens.shape[1]))
     tokens *= batch_rows * rows.tokens.shape[1]
-    steps, single = Steps(rows, batch_rows), Steps(rows, batch_rows)
+    steps, single, alone = (Steps(rows, batch_rows) for _ in range(3))
     thirds = np.arange(len(rows)) % 3
     mixed = Steps(rows, batch_rows, Mixture.of({"a": 3, "b": 2, "c": 1}, "abc", thirds, seed=0))
     numbered = rows.pieces(np.arange(batch_rows))
@@ -170,6 +176,7 @@ def _reading(rows: Rows, batch_rows: int, in_memory: Rows) -> list[Result]:
             "ahead": steps.ahead,
             "mixed": mixed.ahead,
             "one by one": single.one_by_one,
+            "tokens": alone.tokens_alone,
             "widened": _slices(in_memory, batch_rows, widened),
             "widened, with pieces": _slices(in_memory, batch_rows, with_pieces),
             "widened, kept": _slices(in_memory, batch_rows, widened, KEPT),
@@ -190,6 +197,7 @@ def _reading(rows: Rows, batch_rows: int, in_memory: Rows) -> list[Result]:
             floor=floor,
         )
         for case, ours, peer in (
+            ("tokens alone, warm", "tokens", "widened"),
             ("step by step, warm", "one by one", "widened"),
             ("step by step, warm", "one by one", "widened, with pieces"),
             ("step by step, warm", "one by one", "raw"),
@@ -304,6 +312,7 @@ def main() -> None:
             paths = save(Path(scratch), length)
             results.append(_decoding(paths, cache))
             rows, in_memory = open_rows(paths, cache), Rows.from_files(paths)
+            assert rows.tokens.max() < VOCAB  # maps every page, as an epoch does
             for batch_rows in batches:
                 results += _reading(rows, batch_rows, in_memory)
             warm = next(r.ours for r in results[::-1] if r.case.startswith("read ahead, warm"))
