@@ -55,8 +55,6 @@ def spark_counts(
     max_bytes: int = MAX_BYTES,
 ) -> PretokenCounts:
     """The same by Spark, a task for each part; ``max_bytes`` bounds a task's table."""
-    from pyspark.sql import functions as F
-
     from datalake import spark
 
     # Largest first, so that no core waits for a big part begun last.
@@ -69,7 +67,8 @@ def spark_counts(
         .range(0, len(parts), 1, len(parts))
         .mapInArrow(lambda ids: count(ids), spark.schema_in_spark(_SCHEMA))
         .groupBy("word")
-        .agg(F.sum("count").alias("count"))
+        .sum("count")
+        .withColumnRenamed("sum(count)", "count")
     )
     return added_up(rows.toArrow().to_batches())
 
