@@ -8,7 +8,9 @@ Each pair has a list of the places where it came to be, in order; a place that s
 now is passed over.
 
 All pairs that a merge makes hold the new token, so the token beside it tells them apart: an array
-for each side. Their lists are written when the merge is done, each in one piece.
+for each side. Each of them takes the place of one pair that was there before, whose total falls by
+what the new one's is, all at once when the merge is done. Then the lists of the new pairs are
+written too, each in one piece.
 
 A heap orders the pairs. Its entries may be out of date, which is safe because a pair's total only
 falls once the merge that made its younger token is over: an entry that promises too much is
@@ -74,6 +76,7 @@ def merge_pairs(
     text = np.concatenate([np.arange(_NUM_BYTES, dtype=np.uint8), counts.text])
     tokens = np.zeros((num_tokens, 2), np.int64), np.zeros(num_tokens, np.uint64)  # and prefixes
     beside = np.full((2, max(num_tokens, _NUM_BYTES**2)), _NONE, np.int32)
+    replaced = np.empty(2 * num_tokens, np.int32)  # pairs, by those that take their place
     used = np.zeros(5, np.int64)
     words = (counts.starts, counts.counts)
 
@@ -83,7 +86,19 @@ def merge_pairs(
     done, more = 0, True
     while more and done < num_merges:
         _merge(
-            merges, words, places, lists, fresh, pairs, heap, text, tokens, beside, used, _VISITS
+            merges,
+            words,
+            places,
+            lists,
+            fresh,
+            pairs,
+            heap,
+            text,
+            tokens,
+            beside,
+            replaced,
+            used,
+            _VISITS,
         )
         more = done < (done := int(used[_TOKENS]) - _NUM_BYTES)
         if say is not None:
@@ -277,7 +292,19 @@ def _correct_top(heap, pairs, text, tokens, used):
 
 @compiled
 def _merge(
-    merges, words, places, lists, fresh, pairs, heap, text, tokens, beside, used, most_visits
+    merges,
+    words,
+    places,
+    lists,
+    fresh,
+    pairs,
+    heap,
+    text,
+    tokens,
+    beside,
+    replaced,
+    used,
+    most_visits,
 ):
     """Merge until all are done, no pair is left, or Python is to hear of it."""
     _, counts = words
@@ -302,7 +329,9 @@ def _merge(
         visits += end - first + 1
         for i in range(first, end):
             ahead = min(i + _AHEAD, end - 1)
-            prefetch(places, np.int64(occurrences[ahead, _PLACE]))
+            place = np.int64(occurrences[ahead, _PLACE])
+            prefetch(places, place - 1)
+            prefetch(places, place + whole)
             prefetch(counts, np.int64(occurrences[ahead, _WORD]))
             place = np.int64(occurrences[i, _PLACE])
             if places[place, _PAIR] != pair:
@@ -315,11 +344,11 @@ def _merge(
             other = places[place - 1, _TOKEN]
             if other != _NONE:
                 before = place - spans[other, _LENGTH]
-                totals[places[before, _PAIR]] -= count
                 new = np.int64(beside[_LEFT, other])
                 if new == _NONE:
                     new = _new_pair(other, token, pairs, begins, used)
                     beside[_LEFT, other] = new
+                    replaced[new - first_new] = places[before, _PAIR]
                 totals[new] += count
                 begins[new] += 1
                 places[before, _PAIR] = new
@@ -329,11 +358,11 @@ def _merge(
             other = places[after, _TOKEN]
             new = np.int64(_NONE)
             if other != _NONE:
-                totals[places[middle, _PAIR]] -= count
                 new = np.int64(beside[_RIGHT, other])
                 if new == _NONE:
                     new = _new_pair(token, other, pairs, begins, used)
                     beside[_RIGHT, other] = new
+                    replaced[new - first_new] = places[middle, _PAIR]
                 totals[new] += count
                 begins[new] += 1
                 fresh[num_fresh, _PLACE], fresh[num_fresh, _WORD] = place, word
@@ -342,6 +371,8 @@ def _merge(
             places[middle, _PAIR] = _NONE
             places[place, _PAIR] = new
             places[place, _TOKEN] = places[after - 1, _TOKEN] = token
+        for made in range(first_new, used[_PAIRS]):  # oldest first: one may replace another
+            totals[replaced[made - first_new]] -= totals[made]
         totals[pair] = 0
         _name(token, found + _NUM_BYTES, whole, text, tokens)
         used[_TOKENS] += 1
