@@ -234,7 +234,7 @@ def _count(column: pa.Array, pattern: str, cores: int):  # type: ignore[no-untyp
 def _ours(column: pa.Array, pattern: str, cores: int, vocab_size: int) -> None:
     from training.tokenizer.bpe_trainer import learn_merges
 
-    learn_merges(_count(column, pattern, cores), vocab_size)
+    learn_merges(_count(column, pattern, cores), vocab_size, num_threads=cores)
 
 
 def _classes() -> np.ndarray:

@@ -60,19 +60,21 @@ def learn_merges(
     vocab_size: int,
     num_special: int = 0,
     say: Callable[[str], None] | None = None,
+    num_threads: int | None = None,
 ) -> Merges:
     """The merges that fill a vocabulary of 256 bytes, merges and ``num_special`` special tokens.
 
     There are fewer where the text supports no more: when every pre-token is one token, nothing is
-    left to merge. ``say`` hears of the progress, and of that. Raises Refusal if ``vocab_size``
-    leaves no place for the bytes, or if there is no text.
+    left to merge. ``say`` hears of the progress, and of that. ``num_threads`` (by default one a
+    core) changes nothing but the time. Raises Refusal if ``vocab_size`` leaves no place for the
+    bytes, or if there is no text.
     """
     num_merges = check_vocab_size(vocab_size, num_special)
     if not len(counts.counts):
         raise Refusal("text to learn a vocabulary from must have at least a byte, got none")
     tell = say or (lambda line: None)
     pairs, num_tokens = merge_pairs(
-        counts, num_merges, lambda done: tell(f"{done:,} of {num_merges:,} merges")
+        counts, num_merges, lambda done: tell(f"{done:,} of {num_merges:,} merges"), num_threads
     )
     merges = Merges(
         pairs=pairs, num_wanted=num_merges, num_bytes=counts.num_bytes, num_tokens=num_tokens

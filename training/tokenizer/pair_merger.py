@@ -28,14 +28,16 @@ they do so everywhere.
 
 # mypy: disallow_untyped_defs=False
 
+import os
 from collections.abc import Callable
+from itertools import pairwise
 
 import numpy as np
 
 from datalake.config import Refusal
 from training.tokenizer.compiled import compiled, inlined
 from training.tokenizer.prefetch import prefetch
-from training.tokenizer.pretokens import PretokenCounts
+from training.tokenizer.pretokens import PretokenCounts, in_threads
 
 MAX_PLACES = (1 << 31) - 1  # int32 numbers them
 
@@ -52,12 +54,16 @@ _VISITS = 1 << 24  # of occurrences between two returns to Python: about a secon
 
 
 def merge_pairs(
-    counts: PretokenCounts, num_merges: int, say: Callable[[int], None] | None = None
+    counts: PretokenCounts,
+    num_merges: int,
+    say: Callable[[int], None] | None = None,
+    num_threads: int | None = None,
 ) -> tuple[np.ndarray, int]:
     """Merges, int32 ``[num_merges, 2]``, and the number of tokens that the counted text then is.
 
     Fewer merges come back when no pair is left. ``say`` hears how many are done, about every
-    second. Raises Refusal where distinct pre-tokens, with a border each, pass ``MAX_PLACES`` bytes.
+    second. ``num_threads``, by default one a core, changes nothing but the time. Raises Refusal
+    where distinct pre-tokens, with a border each, pass ``MAX_PLACES`` bytes.
     """
     num_words = len(counts.counts)
     num_places = len(counts.text) + num_words + 1
@@ -67,7 +73,7 @@ def merge_pairs(
             f"got {num_places:,}"
         )
     num_gaps = len(counts.text) - num_words
-    most, num_tokens = 3 * num_gaps + 1, _NUM_BYTES + num_merges
+    most, num_tokens = _NUM_BYTES**2 + 3 * num_gaps, _NUM_BYTES + num_merges
     places = np.empty((num_places, 2), np.int32)
     lists = np.empty((most, 2), np.int32), np.empty(most + 1, np.int64)  # occurrences, beginnings
     fresh = np.empty((2 * num_gaps + 1, 3), np.int32)
@@ -75,13 +81,12 @@ def merge_pairs(
     heap = np.empty(most, np.int32), np.empty(most, np.int64)  # pairs, promises
     text = np.concatenate([np.arange(_NUM_BYTES, dtype=np.uint8), counts.text])
     tokens = np.zeros((num_tokens, 2), np.int64), np.zeros(num_tokens, np.uint64)  # and prefixes
-    beside = np.full((2, max(num_tokens, _NUM_BYTES**2)), _NONE, np.int32)
+    beside = np.full((2, num_tokens), _NONE, np.int32)
     replaced = np.empty(2 * num_tokens, np.int32)  # pairs, by those that take their place
     used = np.zeros(5, np.int64)
     words = (counts.starts, counts.counts)
 
-    _begin(text, words, places, lists, pairs, tokens, beside[0], used)
-    beside[0] = _NONE
+    _begin(text, words, places, lists, pairs, tokens, used, num_threads or os.cpu_count() or 1)
     merges = np.empty((num_merges, 2), np.int32)
     done, more = 0, True
     while more and done < num_merges:
@@ -106,45 +111,76 @@ def merge_pairs(
     return merges[:done], counts.num_bytes - int(used[_CLOSED])
 
 
+def _begin(text, words, places, lists, pairs, tokens, used, num_threads):
+    """Lay out the words byte by byte, and list the occurrences of every pair of bytes.
+
+    Each thread takes a run of the words, and its part of every list, so that the lists are in the
+    order of places however many threads there are.
+    """
+    starts, _ = words
+    cuts = np.searchsorted(starts, starts[-1] * np.arange(num_threads + 1) // num_threads)
+    runs = list(pairwise(cuts.tolist()))
+    totals = np.zeros((num_threads, _NUM_BYTES**2), np.int64)
+    cursors = np.zeros((num_threads, _NUM_BYTES**2), np.int64)
+    in_threads(
+        lambda i, run: _lay_out(text, words, *run, places, totals[i], cursors[i]), enumerate(runs)
+    )
+    _number_pairs(text, totals, cursors, places, lists, pairs, tokens, used)
+    in_threads(lambda i, run: _list_pairs(words, *run, places, cursors[i], lists), enumerate(runs))
+
+
 @compiled
-def _begin(text, words, places, lists, pairs, tokens, numbers, used):
-    """Lay out the words byte by byte, and list the occurrences of every pair of bytes."""
+def _lay_out(text, words, first, end, places, totals, lengths):
+    """Write the places of a run of words; add up their pairs of bytes, two as one number."""
     starts, counts = words
+    for word in range(first, end):
+        border = starts[word] + word
+        places[border, _TOKEN] = places[border, _PAIR] = _NONE
+        size = starts[word + 1] - starts[word]
+        at = starts[word] + _NUM_BYTES
+        for i in range(size):
+            places[border + 1 + i, _TOKEN] = text[at + i]
+            places[border + 1 + i, _PAIR] = _NONE
+            if i + 1 < size:
+                pair = np.int64(text[at + i]) << 8 | np.int64(text[at + i + 1])
+                places[border + 1 + i, _PAIR] = pair
+                totals[pair] += counts[word]
+                lengths[pair] += 1
+
+
+@compiled
+def _number_pairs(text, all_totals, cursors, places, lists, pairs, tokens, used):
+    """Enter the pairs of bytes; ``cursors`` become where each thread's part of a list begins."""
     _, begins = lists
-    _, totals = pairs
+    sides, totals = pairs
     for token in range(_NUM_BYTES):
         _name(token, token, 1, text, tokens)
-    used[_TOKENS] = _NUM_BYTES
-
-    place = 0
-    for word in range(len(counts)):
-        places[place, _TOKEN] = places[place, _PAIR] = _NONE
-        end = starts[word + 1] + _NUM_BYTES
-        for at in range(starts[word] + _NUM_BYTES, end):
-            place += 1
-            places[place, _TOKEN] = text[at]
-            places[place, _PAIR] = _NONE
-            if at + 1 < end:
-                key = np.int64(text[at]) << 8 | np.int64(text[at + 1])
-                if numbers[key] == _NONE:
-                    numbers[key] = _new_pair(text[at], text[at + 1], pairs, begins, used)
-                pair = numbers[key]
-                places[place, _PAIR] = pair
-                totals[pair] += counts[word]
-                begins[pair] += 1
-        place += 1
-    places[place, _TOKEN] = places[place, _PAIR] = _NONE
-
-    _lengths_to_begins(begins, 0, used[_PAIRS], 0)
-    word = -1
-    for place in range(len(places)):
-        if places[place, _TOKEN] == _NONE:
-            word += 1
-        elif places[place, _PAIR] != _NONE:
-            _list(place, word, places[place, _PAIR], lists)
-    _ends_to_begins(begins, 0, used[_PAIRS], 0)
-    for pair in range(used[_PAIRS]):
+    used[_TOKENS], used[_PAIRS] = _NUM_BYTES, _NUM_BYTES**2
+    at = 0
+    for pair in range(_NUM_BYTES**2):
+        sides[pair, _LEFT], sides[pair, _RIGHT] = pair >> 8, pair & 255
+        totals[pair], begins[pair] = 0, at
+        for thread in range(len(cursors)):
+            totals[pair] += all_totals[thread, pair]
+            length = cursors[thread, pair]
+            cursors[thread, pair] = at
+            at += length
         used[_FLOOR] = max(used[_FLOOR], totals[pair] + 1)
+    begins[_NUM_BYTES**2] = at
+    places[len(places) - 1, _TOKEN] = places[len(places) - 1, _PAIR] = _NONE
+
+
+@compiled
+def _list_pairs(words, first, end, places, cursors, lists):
+    """List a run of words' occurrences of pairs of bytes."""
+    occurrences, _ = lists
+    starts, _ = words
+    for word in range(first, end):
+        for place in range(starts[word] + word + 1, starts[word + 1] + word):
+            pair = places[place, _PAIR]
+            at = cursors[pair]
+            occurrences[at, _PLACE], occurrences[at, _WORD] = place, word
+            cursors[pair] += 1
 
 
 @inlined

@@ -1,8 +1,9 @@
 """How often each pre-token occurs: all that byte-pair encoding needs to know of a corpus.
 
-Threads count shares of the documents into tables of their own, without the interpreter lock. At the
-end each thread adds up one part of the words, told apart by their hash, from every table. Counts
-are whole numbers, so neither threads nor order nor partial counts change them.
+Threads take shares of the documents in turn and count them into tables of their own, without the
+interpreter lock. At the end each thread adds up one part of the words, told apart by their hash,
+from every table. Counts are whole numbers, so neither threads nor order nor partial counts change
+them.
 """
 
 # mypy: disallow_untyped_defs=False
@@ -40,6 +41,8 @@ from training.tokenizer.word_table import (
     short_row,
     short_table,
 )
+
+_SHARES = 16  # of a batch of texts, for each thread
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -103,12 +106,16 @@ class PretokenCounter:
     def add(self, texts: Texts, copies: np.ndarray | None = None) -> None:
         """Count ``texts``, each once or as often as ``copies`` ``[texts]``, whole numbers, says."""
         times = np.ones(len(texts), np.uint64) if copies is None else copies.astype(np.uint64)
+        tables = self._tables
+        shares = texts.shares(len(tables) * _SHARES if len(tables) > 1 else 1)
+        left = iter(shares)
 
-        def count(table: CountTable, share: slice) -> None:
-            offsets = texts.offsets[share.start : share.stop + 1]
-            table.count(texts.data, offsets, times[share], self._scan_table, self._rule)
+        def count(table: CountTable) -> None:
+            for share in left:  # a thread that is held up takes fewer
+                offsets = texts.offsets[share.start : share.stop + 1]
+                table.count(texts.data, offsets, times[share], self._scan_table, self._rule)
 
-        _in_threads(count, zip(self._tables, texts.shares(len(self._tables)), strict=False))
+        in_threads(count, [(table,) for table in tables[: len(shares)]])
 
     def counts(self) -> PretokenCounts:
         """What was counted so far and not flushed."""
@@ -123,7 +130,7 @@ class PretokenCounter:
                 total.absorb(table, part, len(totals))
             return total.counts()
 
-        parts = _in_threads(add_up, enumerate(totals))
+        parts = in_threads(add_up, enumerate(totals))
         ends = np.cumsum([len(part.text) for part in parts])
         return PretokenCounts(
             text=np.concatenate([part.text for part in parts]),
@@ -138,7 +145,8 @@ class PretokenCounter:
         )
 
 
-def _in_threads(function: Callable, arguments: Iterable[tuple]) -> list:
+def in_threads(function: Callable, arguments: Iterable[tuple]) -> list:
+    """What ``function`` returns for each of some arguments, each in a thread of its own."""
     todo = list(arguments)
     if len(todo) == 1:
         return [function(*todo[0])]

@@ -159,9 +159,9 @@ runs = st.dictionaries(
 
 
 @settings(max_examples=400)
-@given(words_of_few_letters | runs)
-def test_any_words_merge_as_the_naive_trainer_merges_them(words):
-    pairs, num_tokens = merge_pairs(counts_of(words), 60)
+@given(words_of_few_letters | runs, st.integers(1, 3))
+def test_any_words_merge_as_the_naive_trainer_merges_them(words, num_threads):
+    pairs, num_tokens = merge_pairs(counts_of(words), 60, num_threads=num_threads)
     wanted, wanted_tokens = naive.train_words(words, 60)
     assert naive.spelled(pairs) == wanted
     assert num_tokens == wanted_tokens
@@ -176,6 +176,13 @@ def test_the_order_of_words_changes_no_merge(words, seed):
     seed.shuffle(shuffled)
     one, other = (merge_pairs(counts_of(dict(w)), 60)[0] for w in (words, shuffled))
     assert np.array_equal(one, other)
+
+
+def test_threads_change_no_merge():
+    counts = count(CORPUS, "gpt2")
+    one, *others = (merge_pairs(counts, 3_000, num_threads=threads) for threads in (1, 2, 3, 5))
+    for pairs, num_tokens in others:
+        assert np.array_equal(pairs, one[0]) and num_tokens == one[1]
 
 
 def test_a_long_word_without_a_space_costs_memory_and_time_in_proportion():
