@@ -1,9 +1,9 @@
 """Pre-tokens merged before, and their ids: the table in which an encoder looks first.
 
-Text repeats its words, so nearly every pre-token costs one look-up. A word of up to fifteen bytes
-*is* its key, its bytes and its length in two numbers, and lies in one row of half a cache line with
-its first four ids: finding it compares two numbers and branches on nothing that the text decides. A
-longer word is found by a hash, and its bytes are compared.
+Text repeats its words, so nearly every short pre-token costs one look-up. A word of up to fifteen
+bytes *is* its key, its bytes and its length in two numbers, and lies in one row of half a cache
+line with its first four ids: finding it compares two numbers and branches on nothing that the text
+decides. Longer words, which hardly repeat, are merged each time.
 
 What the table may hold is bounded, and it is emptied where it is full. It changes the speed alone,
 never the ids. Memory is used as words come, so an encoder of short texts stays small.
@@ -14,17 +14,15 @@ never the ids. Memory is used as words come, so an encoder of short texts stays 
 import numpy as np
 
 from training.tokenizer.compiled import compiled, inlined
-from training.tokenizer.merging import NUM_SCRATCH, merge
+from training.tokenizer.merging import NUM_SCRATCH, UNDECIDED, merge
 from training.tokenizer.scanner import ascii_piece_size, piece_end
 from training.tokenizer.window import SIZE, window_words
 
 MOST_INLINE = 4  # ids in a row, and so how many more than there are may be written
 
 _ROWS = 1 << 17  # 4 MB; half of the rows are used
-_IDS = 1 << 18  # ids of short words that have more than four
-_LONG_ROWS = 1 << 15
-_LONGEST = 64  # bytes; longer words hardly repeat
-_TEXT = 1 << 19  # bytes of long words, and at most as many ids
+_IDS = 1 << 18  # ids of words that have more than four
+_PAIRS = 1 << 15  # of tokens, of which it is known whether they fit
 
 # A row is its key, low and high, and four ids of 32 bits. Above the fifteen bytes, the key's last
 # byte holds the length, and in a row the number of ids above it. An empty row has no length.
@@ -35,16 +33,13 @@ _LENGTH_PLACE, _COUNT_PLACE = np.uint64(56), np.uint64(60)
 _HALF = np.uint64(32)
 _ID = np.uint64((1 << 32) - 1)
 _HIGH_BITS = np.uint64(40)  # of a product the high bits are the well mixed ones
-# A long word's row: hash, place and length of its text, place and number of its ids.
-_HASH, _SPAN, _PLACE, _COUNT = range(4)
 
 # Odd numbers whose bits look random: 2^64 / golden ratio (Knuth, vol. 3, 6.4), and two of xxHash's.
 _K1, _K2 = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xC2B2AE3D27D4EB4F)
 _K3 = np.uint64(0x165667B19E3779F9)
 _BYTE = np.uint64(8)
 
-_SHORT_WORDS, _SHORT_IDS, _LONG_WORDS, _TEXT_BYTES, _LONG_IDS = range(5)
-DOCUMENT, AT, COUNT, BEFORE = range(5, 9)
+_WORDS, _IDS_HELD, DOCUMENT, AT, COUNT, BEFORE = range(6)
 
 
 class MergedWords:
@@ -54,11 +49,9 @@ class MergedWords:
         self.tables = (
             np.zeros((_ROWS, 4), np.uint64),
             np.empty(_IDS, np.uint32),
-            np.zeros((_LONG_ROWS, 4), np.uint64),
-            np.empty(_TEXT, np.uint8),
-            np.empty(_TEXT, np.uint32),
+            np.full(_PAIRS, UNDECIDED, np.uint64),
         )
-        self.state = np.zeros(9, np.int64)
+        self.state = np.zeros(6, np.int64)
         self.scratch = np.empty((NUM_SCRATCH, 1 << 10), np.int64)
 
     def encode(
@@ -97,13 +90,13 @@ def _encode(data, offsets, vocabulary, rule, tables, state, scratch, ids, length
             if size == 0:
                 size = piece_end(data, at, stop, table, rule) - at
                 if size >= SIZE:
-                    found = _encode_long(
-                        data, at, size, vocabulary, tables, state, scratch, ids, count
-                    )
-                    if found == 0:
+                    if size > scratch.shape[1]:
                         state[DOCUMENT], state[AT] = document, at
                         state[COUNT], state[BEFORE] = count, before
                         return size
+                    found = merge(data, at, size, vocabulary[1], tables[2], scratch)
+                    for i in range(found):
+                        ids[count + i] = scratch[0, i]
                     count += found
                     at += size
                     continue
@@ -163,98 +156,25 @@ def _short_row(rows, low, high):
 
 @compiled
 def _remember(data, at, size, low, high, row, vocabulary, tables, state, scratch):
-    """Merge a short word and enter it at ``row``, or elsewhere if the table had to be emptied."""
-    rows, cached, _, _, _ = tables
+    """Merge a word and enter it at ``row``, or elsewhere if the table had to be emptied."""
+    rows, cached, decided = tables
     merges = vocabulary[1]
-    if 2 * state[_SHORT_WORDS] >= len(rows) or state[_SHORT_IDS] + SIZE > len(cached):
+    if 2 * state[_WORDS] >= len(rows) or state[_IDS_HELD] + SIZE > len(cached):
         rows[:] = _EMPTY
-        state[_SHORT_WORDS] = state[_SHORT_IDS] = 0
+        state[_WORDS] = state[_IDS_HELD] = 0
         row = _short_row(rows, low, high)
-    found = merge(data, at, size, merges, scratch)
-    state[_SHORT_WORDS] += 1
+    found = merge(data, at, size, merges, decided, scratch)
+    state[_WORDS] += 1
     rows[row, _LOW] = low
     rows[row, _HIGH] = high | np.uint64(found) << _COUNT_PLACE
     if found > MOST_INLINE:
-        rows[row, _FIRST] = state[_SHORT_IDS]
+        rows[row, _FIRST] = state[_IDS_HELD]
         for i in range(found):
-            cached[state[_SHORT_IDS] + i] = scratch[0, i]
-        state[_SHORT_IDS] += found
+            cached[state[_IDS_HELD] + i] = scratch[0, i]
+        state[_IDS_HELD] += found
     else:
         for i in range(found, MOST_INLINE):
             scratch[0, i] = 0
         rows[row, _FIRST] = scratch[0, 0] | scratch[0, 1] << 32
         rows[row, _SECOND] = scratch[0, 2] | scratch[0, 3] << 32
-    return row
-
-
-@compiled
-def _encode_long(data, at, size, vocabulary, tables, state, scratch, ids, count):
-    """Write the ids of a word of 16 bytes or more; returns their number, 0 for want of scratch."""
-    _, _, rows, text, cached = tables
-    merges = vocabulary[1]
-    row = np.uint64(0)
-    if size <= _LONGEST:
-        mixed = _long_hash(data, at, size)
-        row = _long_row(rows, text, data, at, size, mixed)
-        if rows[row, _HASH] != _EMPTY:
-            place, found = np.int64(rows[row, _PLACE]), np.int64(rows[row, _COUNT])
-            for i in range(found):
-                ids[count + i] = cached[place + i]
-            return found
-    if size > scratch.shape[1]:
-        return 0
-    found = merge(data, at, size, merges, scratch)
-    for i in range(found):
-        ids[count + i] = scratch[0, i]
-    if size > _LONGEST:
-        return found
-    if (
-        2 * state[_LONG_WORDS] >= len(rows)
-        or state[_TEXT_BYTES] + size > len(text)
-        or state[_LONG_IDS] + found > len(cached)
-    ):
-        rows[:] = _EMPTY
-        state[_LONG_WORDS] = state[_TEXT_BYTES] = state[_LONG_IDS] = 0
-        row = _long_row(rows, text, data, at, size, mixed)
-    place = state[_TEXT_BYTES]
-    for i in range(size):
-        text[place + i] = data[at + i]
-    for i in range(found):
-        cached[state[_LONG_IDS] + i] = scratch[0, i]
-    rows[row, _HASH] = mixed
-    rows[row, _SPAN] = np.uint64(place) << _HALF | np.uint64(size)
-    rows[row, _PLACE], rows[row, _COUNT] = state[_LONG_IDS], found
-    state[_LONG_WORDS] += 1
-    state[_TEXT_BYTES] += size
-    state[_LONG_IDS] += found
-    return found
-
-
-@inlined
-def _long_hash(data, at, size):
-    """Hash of a word of 16 bytes or more, never ``_EMPTY``; its last bytes are read twice."""
-    mixed = np.uint64(size)
-    for i in range(at, at + size - SIZE + 1, SIZE):
-        low, high = window_words(data, i)
-        mixed = (mixed ^ low) * _K1
-        mixed = (mixed ^ mixed >> _HALF ^ high) * _K2
-    low, high = window_words(data, at + size - SIZE)
-    mixed = (mixed ^ mixed >> _HALF ^ low) * _K1
-    mixed = (mixed ^ mixed >> _HALF ^ high) * _K2
-    return (mixed ^ mixed >> _HALF) | np.uint64(1)
-
-
-@inlined
-def _long_row(rows, text, data, at, size, mixed):
-    """Row of the word with that hash and those bytes, or the empty row where it belongs."""
-    row = (mixed >> np.uint64(1)) & np.uint64(len(rows) - 1)
-    while rows[row, _HASH] != _EMPTY:
-        if rows[row, _HASH] == mixed and np.int64(rows[row, _SPAN] & _ID) == size:
-            place = np.int64(rows[row, _SPAN] >> _HALF)
-            i = 0
-            while i < size and text[place + i] == data[at + i]:
-                i += 1
-            if i == size:
-                break
-        row = (row + np.uint64(1)) & np.uint64(len(rows) - 1)
     return row

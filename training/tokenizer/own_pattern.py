@@ -22,7 +22,7 @@ import regex
 import tiktoken
 
 from datalake.config import Refusal
-from training.tokenizer.merging import MergeTable, unreached
+from training.tokenizer.merging import MergeTable
 from training.tokenizer.texts import Texts
 
 LONGEST_FILE = 1 << 28  # bytes; tiktoken holds several copies of what it encodes
@@ -40,7 +40,7 @@ class OwnPatternEncoder:
         dtype: type[np.unsignedinteger],
     ) -> None:
         """``tokens`` are the bytes of each id: of the 256 bytes and of what merges make."""
-        wrong = unreached(tokens, MergeTable.of(merges, byte_ids))
+        wrong = MergeTable.of(merges, byte_ids).unreached
         if wrong is not None:
             raise Refusal(
                 "merges must make every token out of its own bytes where the pattern is one's own, "

@@ -12,7 +12,7 @@ from tests.training.tokenizer import naive
 from tests.training.tokenizer.oracle import oracle
 from tests.training.tokenizer.tokenizers_to_try import CLASSES, TOKENIZERS
 from training.tokenizer.bpe import NUM_BYTES, Tokenizer
-from training.tokenizer.merging import MergeTable, unreached
+from training.tokenizer.merging import MergeTable
 
 words = st.text("ab", min_size=1, max_size=12) | st.text("abc", min_size=1, max_size=12)
 
@@ -51,6 +51,37 @@ def test_a_word_is_merged_by_the_merges_one_after_the_other(corpus, num_merges, 
     assert [tokenizer.token_bytes[i] for i in ids] == naive.encode(text, "gpt2", pairs)
 
 
+@st.composite
+def any_merges(draw):
+    """Merges of any earlier tokens: pairs and spellings may come twice, tokens may be no use."""
+    number = st.integers(0, 1 << 30)
+    merges: list[tuple[int, int]] = []
+    for k in range(draw(st.integers(1, 14))):
+        ids = [97, 98, *range(NUM_BYTES, NUM_BYTES + k)]
+        merges.append((ids[draw(number) % len(ids)], ids[draw(number) % len(ids)]))
+    return merges
+
+
+@settings(max_examples=300)
+@given(any_merges(), st.text("ab", min_size=1, max_size=40))
+def test_any_list_of_merges_is_obeyed_one_after_the_other(merges, text):
+    ids = list(text.encode())
+    for number, pair in enumerate(merges):
+        at = 0
+        while at < len(ids) - 1:
+            if (ids[at], ids[at + 1]) == pair:
+                ids[at : at + 2] = [NUM_BYTES + number]
+            at += 1
+    tokenizer = Tokenizer(np.array(merges, np.int32), "gpt2", CLASSES)
+    assert tokenizer.encode(text).tolist() == ids
+
+
+def test_a_merge_of_a_later_token_is_refused():
+    merges = np.array([[97, 98], [97, 257]], np.int32)
+    with pytest.raises(Refusal, match=r"come before, got \[97, 257\] for token 257"):
+        MergeTable.of(merges, np.arange(NUM_BYTES, dtype=np.int32))
+
+
 # No training gives these: where "abc" stands, "bc" is merged before "ab".
 MADE_UP = [(b"b", b"c"), (b"a", b"b"), (b"ab", b"c")]
 
@@ -81,5 +112,4 @@ def test_merges_that_ranks_would_apply_otherwise_are_refused_with_a_pattern_of_o
 
 def test_learned_merges_make_every_token_of_its_own_bytes():
     for tokenizer in TOKENIZERS.values():
-        ordinary = tokenizer.token_bytes[: NUM_BYTES + len(tokenizer.merges)]
-        assert unreached(ordinary, MergeTable.of(tokenizer.merges, tokenizer.byte_ids)) is None
+        assert MergeTable.of(tokenizer.merges, tokenizer.byte_ids).unreached is None
