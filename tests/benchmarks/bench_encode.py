@@ -44,7 +44,7 @@ MISSING = "quicktok-v1 is not installed"
 def main() -> None:
     """Run every case and print the results."""
     code = _documents("".join(source_texts()))
-    prose = _documents("".join(megabyte(name) for name in LANGUAGES if name != "code"))
+    drawn = {name: _documents(megabyte(name)) for name in LANGUAGES if name != "code"}
     ours = _trained(code)
     results = []
     started = time.perf_counter()
@@ -53,7 +53,10 @@ def main() -> None:
     if importlib.util.find_spec("quicktok"):
         published = _published()
         results += _cases("cl100k_base, Python source", published, code, _quicktok(), 1)
-        results += _cases("cl100k_base, six kinds of drawn text", published, prose, _quicktok(), 1)
+        for name, texts in drawn.items():
+            results += _cases(f"cl100k_base, {name}", published, texts, _quicktok(), 1)
+        prose = [text for texts in drawn.values() for text in texts]
+        results += _cases("cl100k_base, these six kinds", published, prose, _quicktok(), 1)
         results += _cases("cl100k_base, Python source", published, code, _quicktok(), CORES)
     results += _cases(f"our {VOCAB_SIZE:,}, Python source", ours, code, _given(ours), 1)
     results += [_short(ours), _decoding(ours, code)]

@@ -117,9 +117,8 @@ def merge(data, at, size, merges, decided, scratch):
     place = at
     count = 0
     went_back = False
-    token = longest_token(trie, data, place, end)
+    token, after = longest_token(trie, data, place, end)
     while True:
-        after = place + sizes[token]
         if (not went_back or dead[after - at - 1] == 0) and (
             count == 0 or _fit(ids[count - 1], token, decided, parts, rows, filter_bits)
         ):
@@ -128,9 +127,10 @@ def merge(data, at, size, merges, decided, scratch):
             place = after
             if place == end:
                 return count
-            token = longest_token(trie, data, place, end)
+            token, after = longest_token(trie, data, place, end)
         elif shorter[token] != _NONE:
             token = np.int64(shorter[token])
+            after = place + sizes[token]
         else:
             if not went_back:
                 dead[:size] = 0
@@ -138,6 +138,7 @@ def merge(data, at, size, merges, decided, scratch):
             dead[place - at - 1] = 1
             count -= 1
             token = ids[count]
+            after = place
             place -= sizes[token]
 
 
@@ -212,5 +213,5 @@ def _find_shorter(trie, text, sizes, reached, shorter):
     at = 0
     for token in range(len(sizes)):
         if reached[token] and sizes[token] > 1:
-            shorter[token] = longest_token(trie, text, at, at + sizes[token] - 1)
+            shorter[token] = longest_token(trie, text, at, at + sizes[token] - 1)[0]
         at += sizes[token]

@@ -2,7 +2,7 @@
 
 A double array (Aoe 1989, IEEE TSE 15(9)), in which the children of a node lie at its base with
 their byte by exclusive or: one load and one comparison a byte. A node knows the longest token that
-ends on the way to it, so the walk has nothing to remember.
+ends on the way to it, so the walk has only to remember where that was.
 """
 
 # mypy: disallow_untyped_defs=False
@@ -11,9 +11,11 @@ import numpy as np
 
 from training.tokenizer.compiled import compiled, inlined
 
-# A node is its children's base, the longest token on its way, and the byte that leads to it.
+# A node is its children's base, whether a token ends here, the longest token on the way, and the
+# byte that leads here.
 _BASE_PLACE, _TOKEN_PLACE = np.uint64(32), np.uint64(9)
 _TOKEN = np.uint64((1 << 21) - 1)
+_WHOLE = np.uint64(1 << 30)
 _BYTE = np.uint64((1 << 9) - 1)
 _FREE = np.uint64(256)  # no byte leads here
 _CHILDLESS = 1  # a base that no node with children has
@@ -39,9 +41,10 @@ def token_trie(tokens: dict[bytes, int]) -> np.ndarray:
 
 @inlined
 def longest_token(nodes, data, at, end):
-    """Id of the longest token with which ``data[at:end]`` begins; it has a byte at least."""
+    """Id and end of the longest token with which ``data[at:end]`` begins, which is not empty."""
     node = nodes[data[at]]
     at += 1
+    stop = at
     while at < end:
         byte = np.uint64(data[at])
         child = nodes[node >> _BASE_PLACE ^ byte]
@@ -49,7 +52,8 @@ def longest_token(nodes, data, at, end):
             break
         node = child
         at += 1
-    return np.int64(node >> _TOKEN_PLACE & _TOKEN)
+        stop = at if node & _WHOLE else stop
+    return np.int64(node >> _TOKEN_PLACE & _TOKEN), stop
 
 
 @compiled
@@ -98,9 +102,9 @@ def _build(text, starts, ids, nodes, taken, places):
             nodes[place] |= np.uint64(base) << _BASE_PLACE
         for child in range(children, held):
             byte = places[child, 3]
-            token = ids[places[child, 0]]
+            token = ids[places[child, 0]] << _TOKEN_PLACE | _WHOLE
             if starts[places[child, 0] + 1] - starts[places[child, 0]] > depth + 1:
-                token = nodes[place] >> _TOKEN_PLACE & _TOKEN
+                token = nodes[place] & (_TOKEN << _TOKEN_PLACE)
             places[child, 3] = base ^ byte
-            nodes[base ^ byte] = token << _TOKEN_PLACE | np.uint64(byte)
+            nodes[base ^ byte] = token | np.uint64(byte)
     return True

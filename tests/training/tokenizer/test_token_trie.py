@@ -25,7 +25,8 @@ def test_the_longest_token_with_which_a_text_begins_is_found(more, text, first):
     for at in range(len(text)):
         for end in range(at + 1, len(text) + 1):
             begins = [token for token in tokens if text[at:end].startswith(token)]
-            assert longest(nodes, data, at, end) == tokens[max(begins, key=len)]
+            wanted = max(begins, key=len)
+            assert longest(nodes, data, at, end) == (tokens[wanted], at + len(wanted))
 
 
 def test_many_tokens_find_their_place():
@@ -35,4 +36,4 @@ def test_many_tokens_find_their_place():
     nodes = frozen(token_trie(tokens))
     for token, number in list(tokens.items())[:2000]:
         data = np.frombuffer(token, np.uint8)
-        assert longest(nodes, data, 0, len(data)) == number
+        assert longest(nodes, data, 0, len(data)) == (number, len(data))
