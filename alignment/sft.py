@@ -126,7 +126,7 @@ class FineTuning:
             (batch,) = self.replay.read(step)
             read = batch.first(length).to(self.hardware.device)
             with self.hardware.autocast():
-                loss = next_token_loss(model, read.tokens, read.pieces)
+                loss = next_token_loss(model, read.tokens, read.pieces, read.has_several)
             num_tokens = len(slots) * length
             yield Part(
                 loss=config.replay_weight * loss,

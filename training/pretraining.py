@@ -23,7 +23,7 @@ from training.models.language_model import LanguageModel, build
 from training.parallel.data_parallel import DataParallel
 from training.validation import bits_per_byte
 
-Loss = Callable[[LanguageModel, Tensor, Tensor], Tensor]
+Loss = Callable[[LanguageModel, Tensor, Tensor, bool], Tensor]
 
 
 class TrainConfig(RunConfig):
@@ -123,7 +123,7 @@ class _NextToken:
         for slots, batch in zip(self.slots, self.ahead.read(step), strict=True):
             read = batch.to(device)
             with self.hardware.autocast():
-                loss = self.loss_of(model, read.tokens, read.pieces)
+                loss = self.loss_of(model, read.tokens, read.pieces, read.has_several)
                 loss = loss * float(num_targets[slots].sum() / share)
             num_tokens = len(slots) * config.model.context_length
             flops = float(num_tokens * train_flops_per_token(config.model))

@@ -1,7 +1,7 @@
 """The loops of reading rows as machine code, for where numba is; NumPy is their twin elsewhere.
 
-In one pass a row is widened and its pieces are numbered, while the memory of the rows to come is
-on its way. They run without the interpreter lock: a thread that reads ahead holds nobody up.
+They run without the interpreter lock: a thread that reads ahead holds nobody up. Tokens are copied
+by NumPy everywhere, which is as fast.
 """
 
 import numpy as np
@@ -9,8 +9,7 @@ import numpy as np
 from training.tokenizer.compiled import compiled, inlined
 from training.tokenizer.prefetch import prefetch
 
-_AHEAD = 3  # rows
-_LINE_BYTES = 64
+_AHEAD = 8  # rows
 
 _INCREMENT = np.uint64(0x9E3779B97F4A7C15)  # of splitmix64, as in ``order``
 _FIRST = np.uint64(0xBF58476D1CE4E5B9)
@@ -19,37 +18,29 @@ _BITS_30, _BITS_27, _BITS_31 = np.uint64(30), np.uint64(27), np.uint64(31)
 
 
 @compiled
-def fill(  # type: ignore[no-untyped-def]
-    tokens, num_tokens, piece_offsets, piece_starts, ids, wide, pieces
-) -> None:
-    """Write the rows ``ids`` to ``wide`` (int64), and the numbers of their pieces to ``pieces``.
+def describe(  # type: ignore[no-untyped-def]
+    num_tokens, piece_offsets, piece_starts, ids, length, filled, further
+):
+    """Write ``num_tokens`` of the rows ``ids`` to ``filled``, and where their further pieces begin.
 
-    ``tokens`` is flat; the rows are as long as those of ``wide``.
+    These are ``Rows.further_pieces``, written as far as there is room. Returns how many there are,
+    -1 where a row is none of the table's. What is to come is fetched ahead.
     """
-    length, last = wide.shape[1], len(ids) - 1
-    per_line = _LINE_BYTES // tokens.itemsize
+    length, last, count = np.int64(length), len(ids) - 1, 0
     for i in range(len(ids)):
-        far, near, row = ids[min(i + 2 * _AHEAD, last)], ids[min(i + _AHEAD, last)], ids[i]
-        prefetch(piece_offsets, far)
-        prefetch(num_tokens, far)
-        if piece_offsets[near + 1] - piece_offsets[near] > 1:
-            prefetch(piece_starts, piece_offsets[near] + 1)
-        for place in range(near * length, (near + 1) * length, per_line):
-            prefetch(tokens, place)
-        narrow, wider, numbers = tokens[row * length : (row + 1) * length], wide[i], pieces[i]
-        for j in range(len(wider)):
-            wider[j] = narrow[j]
-        first, stop = piece_offsets[row], piece_offsets[row + 1]
-        begin = 0
-        for k in range(first, stop):
-            end = piece_starts[k + 1] if k + 1 < stop else num_tokens[row]
-            piece, number = numbers[begin:end], np.int32(k - first)
-            for j in range(len(piece)):
-                piece[j] = number
-            begin = end
-        unfilled = numbers[begin:]
-        for j in range(len(unfilled)):
-            unfilled[j] = np.int32(-1)
+        far = ids[min(i + _AHEAD, last)]
+        if ids[i] < 0 or ids[i] >= len(num_tokens):
+            return -1
+        if 0 <= far < len(num_tokens):
+            prefetch(piece_offsets, far)
+            prefetch(num_tokens, far)
+        row = ids[i]
+        filled[i] = num_tokens[row]
+        for k in range(piece_offsets[row] + 1, piece_offsets[row + 1]):
+            if count < len(further):
+                further[count] = i * length + piece_starts[k]
+            count += 1
+    return count
 
 
 @compiled

@@ -11,7 +11,7 @@ copy of a thousand tokens.
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from types import TracebackType
 from typing import Self
@@ -31,25 +31,65 @@ _DEPTH = 2  # copies that wait while one is used
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Batch:
-    """Rows as a model takes them."""
+    """Rows as the table holds them; what a model takes is made of them where they are.
 
-    tokens: Tensor  # int64 [rows, context_length + 1]
-    pieces: Tensor  # int32 [rows, context_length + 1], as ``Rows.pieces``
+    So two bytes a token are copied and travel, and not twelve.
+    """
+
+    ids: Tensor  # [rows, context_length + 1]: uint16 or uint32, as the int16 or int32 of its bits
+    num_tokens: np.ndarray  # int64 [rows]
+    further: np.ndarray  # int64, ascending: as ``Rows.further_pieces``
 
     def to(self, device: torch.device | str) -> "Batch":
         """On ``device``; from pinned memory, while the processor goes on."""
-        return Batch(
-            self.tokens.to(device, non_blocking=True), self.pieces.to(device, non_blocking=True)
-        )
+        return replace(self, ids=self.ids.to(device, non_blocking=True))
+
+    @property
+    def tokens(self) -> Tensor:
+        """int64 ``[rows, context_length + 1]``."""
+        return self.ids.long() & (0xFFFF if self.ids.dtype == torch.int16 else 0xFFFFFFFF)
+
+    @property
+    def pieces(self) -> Tensor:
+        """int32 ``[rows, context_length + 1]``, as ``Rows.pieces``."""
+        device, length = self.ids.device, self.ids.shape[1]
+        numbers = torch.zeros(self.ids.shape, dtype=torch.int32, device=device)
+        if self.has_several:
+            numbers.view(-1)[torch.from_numpy(self.further).to(device)] = 1
+            numbers = numbers.cumsum(1, dtype=torch.int32)
+        if (self.num_tokens == length).all():
+            return numbers
+        num_tokens = torch.from_numpy(self.num_tokens).to(device)
+        return numbers.masked_fill(torch.arange(length, device=device) >= num_tokens[:, None], -1)
+
+    @property
+    def has_several(self) -> bool:
+        """Whether a row holds more than one piece: else none can read another."""
+        return len(self.further) > 0
 
     def first(self, num_targets: int) -> "Batch":
         """The first ``num_targets`` targets of every row, and what they are predicted from."""
-        return Batch(self.tokens[:, : num_targets + 1], self.pieces[:, : num_targets + 1])
+        row, place = np.divmod(self.further, self.ids.shape[1])
+        inside = place <= num_targets
+        return Batch(
+            ids=self.ids[:, : num_targets + 1],
+            num_tokens=np.minimum(self.num_tokens, num_targets + 1),
+            further=(row * (num_targets + 1) + place)[inside],
+        )
 
     def split(self, num_rows: Sequence[int]) -> tuple["Batch", ...]:
-        """So many rows each, without a copy."""
-        both = zip(self.tokens.split(num_rows), self.pieces.split(num_rows), strict=True)
-        return tuple(Batch(tokens, pieces) for tokens, pieces in both)
+        """So many rows each, without a copy of their tokens."""
+        ends = np.append(0, np.cumsum(num_rows))
+        length = self.ids.shape[1]
+        cuts = np.searchsorted(self.further, ends * length).tolist()
+        return tuple(
+            Batch(
+                ids=ids,
+                num_tokens=self.num_tokens[ends[k] : ends[k + 1]],
+                further=self.further[cuts[k] : cuts[k + 1]] - ends[k] * length,
+            )
+            for k, ids in enumerate(self.ids.split(list(num_rows)))
+        )
 
 
 class Loader:
@@ -93,9 +133,8 @@ class Loader:
         return ReadAhead(self, parts, num_steps, pinned)
 
     def _look_up(self, block: int) -> np.ndarray:
-        first = block * self._steps_together * self.slots_per_step
         number = self._steps_together * self.slots_per_step
-        ids = self.order.ids(np.arange(first, first + number))
+        ids = self.order.ids(np.arange(block * number, (block + 1) * number))
         return ids.reshape(self._steps_together, self.slots_per_step)
 
 
@@ -169,7 +208,7 @@ class ReadAhead:
         ids = np.concatenate([self._loader.row_ids(step)[self._slots] for step in steps])
         batch = batch_of(self._loader.rows, ids)
         if self._pinned:
-            batch = Batch(batch.tokens.pin_memory(), batch.pieces.pin_memory())
+            batch = replace(batch, ids=batch.ids.pin_memory())
         parts = batch.split(self._num_rows * len(steps))
         number = len(self._num_rows)
         return [parts[k * number : (k + 1) * number] for k in range(len(steps))]
@@ -177,5 +216,6 @@ class ReadAhead:
 
 def batch_of(rows: Rows, ids: np.ndarray) -> Batch:
     """The rows of these numbers."""
-    tokens, pieces = rows.read(ids)
-    return Batch(tokens=torch.from_numpy(tokens), pieces=torch.from_numpy(pieces))
+    tokens, num_tokens, further = rows.read(ids)
+    bits = tokens.view(np.int16 if tokens.itemsize == 2 else np.int32)
+    return Batch(ids=torch.from_numpy(bits), num_tokens=num_tokens, further=further)

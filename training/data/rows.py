@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import pyarrow as pa
@@ -14,10 +15,8 @@ from training.data.order import row_kernels
 
 COLUMNS = ("row_id", "tokens", "vocab_size", "num_tokens", "doc_starts")
 
-_NEAR_BYTES = 1 << 17  # a part of a second-level cache
 
-
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Rows:
     """Token rows of one split, in order of ``row_id``, and the pieces of documents in them.
 
@@ -115,33 +114,38 @@ class Rows:
             vocab_size=self.vocab_size,
         )
 
-    def read(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """``gathered`` and ``pieces`` of these rows, in one pass where numba is installed."""
-        if (kernels := row_kernels()) is None:
-            return self.gathered(rows), self.pieces(rows)
-        self._check_numbers(rows)
-        wide = np.empty((len(rows), self.tokens.shape[1]), np.int64)
-        pieces = np.empty(wide.shape, np.int32)
-        fields = (self.num_tokens, self.piece_offsets, self.piece_starts, rows)
-        kernels.fill(_read_only(self.tokens.reshape(-1)), *map(_read_only, fields), wide, pieces)
-        return wide, pieces
+    def read(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Tokens ``[len(rows), context_length + 1]`` as they are, ``num_tokens``, further pieces.
 
-    def gathered(self, rows: np.ndarray) -> np.ndarray:
-        """Tokens of these rows as int64, which torch looks up: ``[len(rows), context_length + 1]``.
-
-        A few rows at a time are gathered and then widened, so that what is read and written again
-        stays in the nearest cache; a whole batch at once takes twice as long.
+        These are ``further_pieces``. ``rows`` is int64.
         """
-        self._check_numbers(rows)
-        wide = np.empty((len(rows), self.tokens.shape[1]), np.int64)
-        num_together = max(1, _NEAR_BYTES // self.tokens[:1].nbytes)
-        narrow = np.empty((min(num_together, len(rows)), self.tokens.shape[1]), self.tokens.dtype)
-        for first in range(0, len(rows), num_together):
-            some = rows[first : first + num_together]
-            # "clip" asks for no second buffer; the numbers were checked above.
-            self.tokens.take(some, axis=0, out=narrow[: len(some)], mode="clip")
-            wide[first : first + num_together] = narrow[: len(some)]
-        return wide
+        length = self.tokens.shape[1]
+        filled, further = np.empty(len(rows), np.int64), np.empty(2 * len(rows), np.int64)
+        if (kernels := row_kernels()) is None:
+            inside = not len(rows) or 0 <= rows.min() <= rows.max() < len(self)
+            count = len(further) + 1 if inside else -1
+        else:
+            count = kernels.describe(*self._views, _read_only(rows), length, filled, further)
+        if count < 0:
+            raise Refusal(f"row must be 0 .. {len(self) - 1}, got {rows.min()} and {rows.max()}")
+        out = np.empty((len(rows), length), self.tokens.dtype)
+        self.tokens.take(rows, axis=0, out=out, mode="clip")  # which asks for no second buffer
+        if count > len(further):
+            return out, self.num_tokens[rows], self.further_pieces(rows)
+        return out, filled, further[:count]
+
+    @cached_property
+    def _views(self) -> tuple[np.ndarray, ...]:
+        fields = (self.num_tokens, self.piece_offsets, self.piece_starts)
+        return tuple(map(_read_only, fields))
+
+    def further_pieces(self, rows: np.ndarray) -> np.ndarray:
+        """Where pieces but the first of a row begin, in these rows laid end to end; ascending."""
+        counts = self._num_pieces(rows) - 1
+        row = np.repeat(np.arange(len(rows)), counts)
+        within = np.arange(len(row)) - np.repeat(np.cumsum(counts) - counts, counts) + 1
+        starts = self.piece_starts[self.piece_offsets[rows][row] + within]
+        return starts + row * self.tokens.shape[1]
 
     def pieces(self, rows: np.ndarray | None = None) -> np.ndarray:
         """Number of the piece that each token is of, int32 ``[rows, context_length + 1]``.
@@ -173,10 +177,6 @@ class Rows:
         """Places in ``piece_starts`` of the pieces of ``rows``, of row i from ``offsets[i]`` on."""
         first = self.piece_offsets[rows]
         return np.repeat(first - offsets[:-1], np.diff(offsets)) + np.arange(offsets[-1])
-
-    def _check_numbers(self, rows: np.ndarray) -> None:
-        if len(rows) and not 0 <= rows.min() <= rows.max() < len(self):
-            raise Refusal(f"row must be 0 .. {len(self) - 1}, got {rows.min()} and {rows.max()}")
 
     def _check(self) -> None:
         firsts = self.piece_offsets[:-1]

@@ -62,7 +62,7 @@ def test_mapped_rows_are_the_rows_of_the_table(tmp_path: Path) -> None:
         assert_same(rows, expected)
     ids = np.array([7, 299, 0, 7])
     assert rows.pieces(ids).tolist() == expected.pieces(ids).tolist()
-    assert rows.gathered(ids).tolist() == expected.tokens[ids].tolist()
+    assert rows.read(ids)[0].tolist() == expected.tokens[ids].tolist()
 
 
 def test_small_tables_and_those_without_a_cache_stay_in_memory(

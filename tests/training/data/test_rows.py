@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from datalake.config import Refusal
 from tests.training.data.token_rows import table
 from training.data import rows as data_rows
+from training.data.loader import batch_of
 from training.data.order import row_kernels
 from training.data.rows import Rows, shape_of
 
@@ -107,7 +108,6 @@ def test_pieces_are_numbered_from_where_they_begin(
     scored = (np.diff(found) == 0) & (found[:, 1:] >= 0)
     assert rows.num_targets_of(ids).tolist() == scored.sum(axis=1).tolist()
     assert rows.num_targets[ids].tolist() == scored.sum(axis=1).tolist()
-    assert (rows.gathered(ids) == rows.tokens[ids]).all()
     assert rows.take(ids).pieces().tolist() == found.tolist()
 
 
@@ -121,10 +121,11 @@ def test_compiled_loops_read_what_numpy_reads(
         rows = dataclasses.replace(rows, tokens=rows.tokens.astype(np.uint32) * 60_000)
     ids = random.integers(0, num_rows, number)
     assert row_kernels() is not None
-    tokens, pieces = rows.read(ids)
-    assert (tokens.dtype, pieces.dtype) == (np.int64, np.int32)
-    assert tokens.tolist() == rows.gathered(ids).tolist()
-    assert pieces.tolist() == rows.pieces(ids).tolist()
+    tokens, num_tokens, further = rows.read(ids)
+    assert tokens.dtype == rows.tokens.dtype
+    assert tokens.tolist() == rows.tokens[ids].tolist()
+    assert num_tokens.tolist() == rows.num_tokens[ids].tolist()
+    assert further.tolist() == rows.further_pieces(ids).tolist()
 
 
 def test_without_numba_rows_are_read_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -133,20 +134,40 @@ def test_without_numba_rows_are_read_all_the_same(monkeypatch: pytest.MonkeyPatc
     expected = [array.tolist() for array in rows.read(ids)]
     monkeypatch.setattr(data_rows, "row_kernels", lambda: None)
     assert [array.tolist() for array in rows.read(ids)] == expected
+    with pytest.raises(Refusal, match=r"row must be 0 .. 8, got 3 and 9"):
+        rows.read(np.array([3, 9]))
 
 
-def test_more_rows_than_are_gathered_at_once_come_whole() -> None:
-    rows = Rows.whole(np.arange(900 * 400, dtype=np.uint32).reshape(900, 400))
-    ids = np.random.default_rng(0).permutation(900)
-    found = rows.gathered(ids)
-    assert found.dtype == np.int64
-    assert (found == rows.tokens[ids]).all()
+@given(
+    st.integers(0, 2**32),
+    st.integers(1, 12),
+    st.integers(2, 90),
+    st.lists(st.integers(0, 4), min_size=1),
+)
+def test_a_batch_makes_tokens_and_pieces_of_rows_as_they_lie_in_the_table(
+    seed: int, num_rows: int, length: int, parts: list[int]
+) -> None:
+    random = np.random.default_rng(seed)
+    rows = packed(random, num_rows, length)
+    if seed % 2:
+        rows = dataclasses.replace(rows, tokens=rows.tokens.astype(np.uint32) * 60_000)
+    ids = random.integers(0, num_rows, sum(parts))
+    whole = batch_of(rows, ids)
+    for own, batch in zip(np.split(ids, np.cumsum(parts)[:-1]), whole.split(parts), strict=True):
+        pieces = rows.pieces(own)
+        assert batch.tokens.tolist() == rows.tokens[own].astype(np.int64).tolist()
+        assert batch.pieces.tolist() == pieces.tolist()
+        assert batch.has_several == bool((pieces > 0).any())
+        num_targets = int(random.integers(0, length))
+        first = batch.first(num_targets)
+        assert first.tokens.tolist() == rows.tokens[own, : num_targets + 1].tolist()
+        assert first.pieces.tolist() == pieces[:, : num_targets + 1].tolist()
 
 
 def test_a_row_outside_of_the_table_is_refused() -> None:
     rows = Rows.whole(np.zeros((3, 2), np.uint16))
     with pytest.raises(Refusal, match=r"row must be 0 .. 2, got 0 and 3"):
-        rows.gathered(np.array([0, 3]))
+        rows.read(np.array([0, 3]))
     with pytest.raises(Refusal, match=r"row must be 0 .. 2, got -1 and 2"):
         rows.read(np.array([2, -1]))
 

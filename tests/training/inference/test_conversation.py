@@ -214,5 +214,6 @@ def test_settings_out_of_range_are_refused(model, changes, message):
 
 
 def test_a_tokenizer_without_the_tokens_of_a_chat_is_refused(model):
-    with pytest.raises(Refusal, match=r"tokenizer must have the special token <\|system\|> to chat"):
+    rule = r"tokenizer must have the special token <\|system\|> to chat"
+    with pytest.raises(Refusal, match=rule):
         Conversation(model, TOKENIZER, Decoding(max_new_tokens=8))
