@@ -250,7 +250,7 @@ _CLASSES: list[np.ndarray] = []
 _BEGAN = (time.perf_counter(), time.process_time())
 
 if __name__ == "__main__":
-    if len(sys.argv) == 5:
+    if len(sys.argv) == 5 and not sys.argv[1].startswith("--"):
         _job(sys.argv[1], int(sys.argv[2]), sys.argv[3], sys.argv[4])
     else:
         main(sys.argv[1:])
