@@ -121,9 +121,9 @@ def trained(
         order = Mixture.of(request.param, names, sources, 5)
     shown: list[int] = []
 
-    def watched(model: Any, tokens: Tensor, pieces: Tensor) -> Tensor:
+    def watched(model: Any, tokens: Tensor, pieces: Tensor, has_several: bool) -> Tensor:
         shown.extend(tokens[:, 0].tolist())
-        return next_token_loss(model, tokens, pieces)
+        return next_token_loss(model, tokens, pieces, has_several)
 
     about = {"asset": "base_model", "inputs": {"tokens": 0, "tokenizer": "nowhere"}}
     job = Job(
