@@ -192,9 +192,9 @@ def model_nats(
 ) -> NDArray[np.float32]:
     """Negative log-likelihood ``[rows, context]`` of the targets of ``rows``, by ``model``.
 
-    Each piece is read as if it were alone; 0 where there is no target. Single precision whatever the model was trained in: in half precision the sum of a document
-    moves in the third digit, which is where models of one family differ. ``tell`` hears how many
-    rows are done.
+    Each piece is read as if it were alone; 0 where there is no target. Single precision whatever
+    the model was trained in: in half precision the sum of a document moves in the third digit,
+    which is where models of one family differ. ``tell`` hears how many rows are done.
     """
     import torch
 

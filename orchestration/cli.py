@@ -194,7 +194,7 @@ def tokenizer_train(
     ] = "cl100k_digits",
 ) -> None:
     """Learn a vocabulary from local files with all cores."""
-    from training.tokenizer.from_files import train_on_files
+    from training.tokenizer.learning.from_files import train_on_files
 
     try:
         train_on_files(files, vocab_size, pattern, out, lambda line: console.print(escape(line)))
@@ -258,7 +258,7 @@ def rows(
     """Show which rows and documents trained a step of a base model, or which steps a document."""
     from orchestration import origins
     from orchestration.chat import find_checkpoint
-    from training.readings import Readings
+    from training.token_tables.readings import Readings
 
     try:
         if (step is None) == (document is None):

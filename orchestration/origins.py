@@ -13,7 +13,7 @@ from datalake.provenance import Trace
 from orchestration import freshness, resources
 
 if TYPE_CHECKING:
-    from training.readings import Readings
+    from training.token_tables.readings import Readings
 
 _NUM_LICENCES = 3  # shown of a source, the most frequent first
 _ROW = "{:<12} {:<12} {:<14} {:>9} {:>9}  {}"

@@ -6,8 +6,8 @@ by NumPy everywhere, which is as fast.
 
 import numpy as np
 
-from training.tokenizer.compiled import compiled, inlined
-from training.tokenizer.prefetch import prefetch
+from training.compiled import compiled, inlined
+from training.prefetch import prefetch
 
 _AHEAD = 8  # rows
 

@@ -86,8 +86,8 @@ def tokenizer(workspace: Workspace, inputs: Inputs, config: TokenizerConfig) -> 
     """
     from training.tokenizer import chat
     from training.tokenizer.bpe import Tokenizer
-    from training.tokenizer.bpe_trainer import check_vocab_size, learn_merges
-    from training.tokenizer.corpus_counts import count_corpus
+    from training.tokenizer.learning.bpe_trainer import check_vocab_size, learn_merges
+    from training.tokenizer.learning.corpus_counts import count_corpus
     from training.tokenizer.patterns import character_classes
 
     began = time.monotonic()
@@ -131,8 +131,8 @@ def tokens(workspace: Workspace, inputs: Inputs, config: TokensConfig) -> Made:
 
     Training sees a document as often as its weight says, validation once.
     """
-    from training.encoded_corpus import encode_corpus
-    from training.token_rows import RowsConfig, pack_corpus
+    from training.token_tables.encoded_corpus import encode_corpus
+    from training.token_tables.token_rows import RowsConfig, pack_corpus
     from training.tokenizer.bpe import END_OF_TEXT, Tokenizer
 
     began = time.monotonic()
@@ -355,8 +355,8 @@ def base_model(workspace: Workspace, inputs: Inputs, config: BaseModelConfig) ->
     from training.job import Job, Text, run_folder, work
     from training.loop import finished
     from training.pretraining import TrainConfig
-    from training.row_sources import row_sources
     from training.scaling.plan import Plan
+    from training.token_tables.row_sources import row_sources
 
     plan_file = Path(str(inputs["training_plan"])) / "training_plan.json"
     plan = Plan.model_validate_json(plan_file.read_bytes())

@@ -149,8 +149,8 @@ def _is_installed(name: str) -> bool:
 
 def _compare_with_naive(pattern: str) -> None:
     from tests.training.tokenizer import naive
-    from training.tokenizer.bpe_trainer import learn_merges
-    from training.tokenizer.counting import counter
+    from training.tokenizer.learning.bpe_trainer import learn_merges
+    from training.tokenizer.learning.counting import counter
     from training.tokenizer.patterns import character_classes
     from training.tokenizer.texts import Texts
 
@@ -224,7 +224,7 @@ def _job(job: str, cores: int, file: str, pattern: str) -> None:
 
 
 def _count(column: pa.Array, pattern: str, cores: int):  # type: ignore[no-untyped-def]
-    from training.tokenizer.counting import counter
+    from training.tokenizer.learning.counting import counter
     from training.tokenizer.texts import Texts
 
     counts = counter(pattern, _classes(), cores)
@@ -233,7 +233,7 @@ def _count(column: pa.Array, pattern: str, cores: int):  # type: ignore[no-untyp
 
 
 def _ours(column: pa.Array, pattern: str, cores: int, vocab_size: int) -> None:
-    from training.tokenizer.bpe_trainer import learn_merges
+    from training.tokenizer.learning.bpe_trainer import learn_merges
 
     learn_merges(_count(column, pattern, cores), vocab_size, num_threads=cores)
 

@@ -26,10 +26,10 @@ from tests.benchmarks.report import Result, seconds_in_turn, show
 from tests.benchmarks.source_pieces import source_texts
 from tests.training.tokenizer.languages import LANGUAGES, megabyte
 from training.tokenizer.bpe import NUM_BYTES, Tokenizer
-from training.tokenizer.bpe_trainer import learn_merges
 from training.tokenizer.interchange import from_tiktoken_ranks, tiktoken_encoding
+from training.tokenizer.learning.bpe_trainer import learn_merges
+from training.tokenizer.learning.pretokens import PretokenCounter
 from training.tokenizer.patterns import character_classes
-from training.tokenizer.pretokens import PretokenCounter
 from training.tokenizer.texts import Texts
 
 DOCUMENT = 16_384  # characters

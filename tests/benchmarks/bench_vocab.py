@@ -26,9 +26,9 @@ from training.models import accounting
 from training.models.variants import ModelConfig
 from training.tokenizer import chat
 from training.tokenizer.bpe import Tokenizer
-from training.tokenizer.bpe_trainer import learn_merges
+from training.tokenizer.learning.bpe_trainer import learn_merges
+from training.tokenizer.learning.pretokens import PretokenCounter
 from training.tokenizer.patterns import character_classes
-from training.tokenizer.pretokens import PretokenCounter
 from training.tokenizer.texts import Texts
 
 MEGABYTES = 30

@@ -23,9 +23,9 @@ from training.losses import next_token_loss
 from training.models.accounting import train_flops_per_token
 from training.models.variants import TransformerConfig
 from training.pretraining import TrainConfig
-from training.readings import Piece, Reading, Readings
-from training.row_sources import row_sources
 from training.schedule import OptimizerConfig
+from training.token_tables.readings import Piece, Reading, Readings
+from training.token_tables.row_sources import row_sources
 
 CONTEXT, VOCAB, BATCH, STEPS = 7, 300, 4, 30
 SOURCES = ("code", "web", "wiki")

@@ -16,9 +16,10 @@ import training
 from datalake.config import Refusal
 from datalake.schemas import TABLES
 from datalake.workspace import Made, Workspace
-from training import encoded_corpus, run, token_rows
+from training import run
 from training.data.rows import Rows
 from training.run import TokenizerConfig, TokensConfig
+from training.token_tables import encoded_corpus, token_rows
 from training.tokenizer import chat
 from training.tokenizer.bpe import END_OF_TEXT, Tokenizer
 

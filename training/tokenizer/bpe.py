@@ -18,14 +18,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from datalake.config import Refusal
-from training.tokenizer.decoder import Decoder
+from training.tokenizer.encoding.decoder import Decoder
 from training.tokenizer.patterns import PATTERNS, check_pattern
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from training.tokenizer.encoder import Encoder
-    from training.tokenizer.own_pattern import OwnPatternEncoder
+    from training.tokenizer.encoding.encoder import Encoder
+    from training.tokenizer.encoding.own_pattern import OwnPatternEncoder
 
 END_OF_TEXT = "<|endoftext|>"
 FILE = "tokenizer.json"
@@ -96,10 +96,10 @@ class Tokenizer:
     @cached_property
     def _encoder(self) -> "Encoder | OwnPatternEncoder":
         if self.pattern in PATTERNS:
-            from training.tokenizer.encoder import Encoder
+            from training.tokenizer.encoding.encoder import Encoder
 
             return Encoder(self.merges, self.pattern, self.classes, self.byte_ids, self.dtype)
-        from training.tokenizer.own_pattern import OwnPatternEncoder
+        from training.tokenizer.encoding.own_pattern import OwnPatternEncoder
 
         return OwnPatternEncoder(
             self.merges, self.byte_ids, self._ordinary, self.pattern, self.dtype

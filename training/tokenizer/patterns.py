@@ -5,18 +5,14 @@ tiktoken defines them, written without possessive operators so that both ``regex
 engine read them alike. ``cl100k_digits`` takes digits one by one, so that a number's tokens do not
 depend on its length (Chowdhery et al. 2022, arXiv:2204.02311, section 2).
 
-``training.tokenizer.scanner`` cuts by these rules without a regular-expression engine. All that it
-must know of Unicode is one byte per character, the ``CLASSES``: that table is made once, when a
-tokenizer is trained, and travels with it, so that a newer Unicode never cuts old text anew.
+``training.tokenizer.scanning.scanner`` cuts by these rules without a regular-expression engine. All
+that it must know of Unicode is one byte per character, the ``CLASSES``: that table is made once,
+when a tokenizer is trained, and travels with it, so that a newer Unicode never cuts old text anew.
 """
-
-from typing import Literal
 
 import numpy as np
 
 from datalake.config import Refusal
-
-PatternName = Literal["gpt2", "cl100k", "cl100k_digits", "o200k"]
 
 _CL100K = (
     r"(?i:'[sdmt]|'ll|'ve|'re)"

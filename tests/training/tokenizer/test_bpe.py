@@ -16,8 +16,8 @@ from tests.training.tokenizer import naive
 from tests.training.tokenizer.oracle import known_alike, oracle
 from tests.training.tokenizer.texts_to_try import PROSE, SOURCE, texts
 from tests.training.tokenizer.tokenizers_to_try import CLASSES, SPECIAL, TOKENIZERS, train
-from training.tokenizer import merged_words
 from training.tokenizer.bpe import END_OF_TEXT, Tokenizer
+from training.tokenizer.encoding import merged_words
 from training.tokenizer.patterns import PATTERNS
 
 

@@ -2,10 +2,10 @@ from types import ModuleType
 
 import pytest
 
-from training.tokenizer.compiled import digest
+from training.compiled import digest
 
 SOURCE = """
-from training.tokenizer.compiled import compiled, inlined, instruction
+from training.compiled import compiled, inlined, instruction
 from numba import types
 WIDTH = 3
 

@@ -18,7 +18,7 @@ from tests.training.tokenizer.oracle import (
 )
 from tests.training.tokenizer.tokenizers_to_try import CLASSES, SCAN_TABLE, TOKENIZERS
 from training.tokenizer.patterns import NUM_CHARACTERS, OTHER, PATTERNS
-from training.tokenizer.scanner import pieces
+from training.tokenizer.scanning.scanner import pieces
 
 ORACLES = {pattern: oracle(tokenizer) for pattern, tokenizer in TOKENIZERS.items()}
 CHARACTERS = [chr(c) for c in range(NUM_CHARACTERS) if not 0xD800 <= c < 0xE000]

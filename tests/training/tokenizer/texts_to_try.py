@@ -4,7 +4,7 @@ from pathlib import Path
 
 import hypothesis.strategies as st
 
-import training.tokenizer.scanner as some_module
+import training.tokenizer.scanning.scanner as some_module
 
 # Every kind of character that a pattern asks about, next to each other more often than in prose:
 # cased, caseless and modifier letters, marks, numbers that are no digits, all white space, slashes,

@@ -2,10 +2,10 @@
 
 from tests.training.tokenizer.texts_to_try import CORPUS
 from training.tokenizer.bpe import END_OF_TEXT, Tokenizer
-from training.tokenizer.bpe_trainer import learn_merges
+from training.tokenizer.learning.bpe_trainer import learn_merges
+from training.tokenizer.learning.pretokens import PretokenCounter
 from training.tokenizer.patterns import PATTERNS, character_classes
-from training.tokenizer.pretokens import PretokenCounter
-from training.tokenizer.scanner import scan_table
+from training.tokenizer.scanning.scanner import scan_table
 from training.tokenizer.texts import Texts
 
 CLASSES, _ = character_classes()

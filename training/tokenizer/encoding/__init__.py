@@ -1,0 +1,1 @@
+"""Pre-tokens to ids, and ids to bytes. Begin with ``encoder``."""
