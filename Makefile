@@ -3,6 +3,9 @@
 .PHONY: help run chat ui test test-all check clean-state
 export PYTHONUNBUFFERED = 1
 
+# Test files in two processes: half of the time tests wait for services to start.
+TWO_AT_ONCE = -n 2 --dist loadfile --no-loadscope-reorder
+
 help:
 	@echo "make run          materialize the whole graph with the tiny recipe"
 	@echo "make chat         talk to the model that came out"
@@ -24,10 +27,10 @@ ui: .venv/installed
 	@exec .venv/bin/tarn ui
 
 test: .venv/installed
-	@.venv/bin/python -m pytest -q
+	@.venv/bin/python -m pytest -q $(TWO_AT_ONCE)
 
 test-all: .venv/installed
-	@.venv/bin/python -m pytest -q -m "slow or not slow"
+	@.venv/bin/python -m pytest -q $(TWO_AT_ONCE) -m "slow or not slow"
 
 check: .venv/installed
 	@.venv/bin/ruff format --check --quiet .

@@ -20,6 +20,11 @@ settings.load_profile("tarn")
 os.environ.setdefault("TRITON_INTERPRET", "0" if Path("/dev/nvidiactl").exists() else "1")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The file of the whole graph first: it takes longest, and another process does the rest."""
+    items.sort(key=lambda item: "test_whole_graph" not in item.nodeid)
+
+
 @pytest.fixture(autouse=True)
 def _same_numbers_every_time() -> None:
     """What a test draws without a seed of its own is the same in every run."""
