@@ -139,7 +139,7 @@ class Session:
         self._told_of_forgetting = False
         self._asking = False
         self._stopped = False
-        # Bytes that are no text come in as surrogates, which the tokenizer refuses by name.
+        # Bytes that are no text come in as surrogates, which the tokenizer reads as U+FFFD.
         for file, errors in ((sys.stdin, "surrogateescape"), (sys.stdout, "replace")):
             if isinstance(file, io.TextIOWrapper):
                 file.reconfigure(errors=errors)

@@ -87,6 +87,32 @@ def check_pattern(pattern: str) -> str:
     return pattern
 
 
+def decoded(data: bytes, number: int) -> str:
+    """Text ``number``, for a pattern of one's own. Raises Refusal where it is no UTF-8."""
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        raise Refusal(
+            f"text {number} must be UTF-8 where the pattern is one's own, "
+            f"got byte 0x{data[error.start]:02x} at {error.start}"
+        ) from None
+
+
+def left_out(pattern: str, text: str, number: int) -> Refusal:
+    """What to say of text ``number``, of which a pattern of one's own leaves something out."""
+    import regex
+
+    place = 0
+    for match in regex.finditer(pattern, text):
+        if match.start() > place:
+            break
+        place = match.end()
+    return Refusal(
+        f"text {number} must be matched by the pattern {pattern!r} from end to end, "
+        f"got {text[place : place + 1]!r} at {place}, which it leaves out"
+    )
+
+
 def character_classes() -> tuple[np.ndarray, str]:
     """Class of every code point, uint8 ``[0x110000]``, and the version of ``regex`` it is from."""
     import regex

@@ -18,11 +18,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-import regex
 import tiktoken
 
 from datalake.config import Refusal
 from training.tokenizer.encoding.merging import MergeTable
+from training.tokenizer.patterns import decoded, left_out
 from training.tokenizer.texts import Texts
 
 LONGEST_FILE = 1 << 28  # bytes; tiktoken holds several copies of what it encodes
@@ -86,26 +86,8 @@ class OwnPatternEncoder:
 
     def _encode(self, texts: Texts, number: int) -> np.ndarray:
         data = texts.data[texts.offsets[number] : texts.offsets[number + 1]].tobytes()
-        try:
-            text = data.decode()
-        except UnicodeDecodeError as error:
-            raise Refusal(
-                f"text {number} must be UTF-8 where the pattern is one's own, "
-                f"got byte 0x{data[error.start]:02x} at {error.start}"
-            ) from None
+        text = decoded(data, number)
         ids = self._encoding.encode_to_numpy(text, disallowed_special=())
         if self._sizes[ids].sum() < len(data):
-            raise self._loss(text, number)
+            raise left_out(self._pattern, text, number)
         return ids.astype(self._dtype)
-
-    def _loss(self, text: str, number: int) -> Refusal:
-        """What to say of a text of which something is left out."""
-        place = 0
-        for match in regex.finditer(self._pattern, text):
-            if match.start() > place:
-                break
-            place = match.end()
-        return Refusal(
-            f"text {number} must be matched by the pattern {self._pattern!r} from end to end, "
-            f"got {text[place : place + 1]!r} at {place}, which it leaves out"
-        )

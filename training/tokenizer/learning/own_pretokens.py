@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from datalake.config import Refusal
 from training.tokenizer.learning.pretokens import PretokenCounts, added_up
-from training.tokenizer.patterns import check_pattern
+from training.tokenizer.patterns import check_pattern, decoded, left_out
 from training.tokenizer.texts import Texts
 
 _WORD_BYTES = 100  # about what a dictionary needs besides the bytes of a word
@@ -88,27 +88,13 @@ def count_text(data: bytes, pattern: str, number: int) -> Counter[str]:
     """
     import regex
 
-    try:
-        text = data.decode()
-    except UnicodeDecodeError as error:
-        raise Refusal(
-            f"text {number} must be UTF-8 where the pattern is one's own, "
-            f"got byte 0x{data[error.start]:02x} at {error.start}"
-        ) from None
+    text = decoded(data, number)
     compiled = regex.compile(pattern)
     words = Counter(match.group() for match in compiled.finditer(text))
     if "" in words:
         raise Refusal(f"pattern must not match the empty string, got {pattern!r}")
     if sum(len(word) * count for word, count in words.items()) < len(text):
-        at = 0
-        for match in compiled.finditer(text):
-            if match.start() > at:
-                break
-            at = match.end()
-        raise Refusal(
-            f"text {number} must be matched by the pattern {pattern!r} from end to end, "
-            f"got {text[at]!r} at {at}, which it leaves out"
-        )
+        raise left_out(pattern, text, number)
     return words
 
 
