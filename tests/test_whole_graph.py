@@ -25,6 +25,10 @@ def states(output: str) -> dict[str, str]:
     return dict(re.findall(r"^([a-z/_]+) +(computed|fresh|missing)\b", output, re.MULTILINE))
 
 
+def computed(output: str) -> set[str]:
+    return {key for key, state in states(output).items() if state == "computed"}
+
+
 def value(home: Path, key: str, name: str) -> object:
     """A figure of an asset's last materialization, read as the UI reads it."""
     import dagster as dg
@@ -165,19 +169,25 @@ def test_the_leaderboard_shows_every_phase_and_what_each_is_worth(home: Path) ->
     assert "no significant gain" in text or "points [" in text
 
 
-def test_another_rule_for_preferences_recomputes_from_the_pairs_on(home: Path) -> None:
+def test_another_rule_pairs_the_same_answers_anew(home: Path) -> None:
     recipe = home / "other-rule.yaml"
     recipe.write_text(
         "extends: smoke\nname: smoke\nalignment: {preferences: {rule: {held_out_fraction: 0.4}}}"
     )
-    done = tarn(home, "run", "--recipe", str(recipe))
+    done = tarn(home, "run", "--recipe", str(recipe), "--select", "+key:preferences")
     assert done.returncode == 0, done.stdout
-    computed = {key for key, state in states(done.stdout).items() if state == "computed"}
-    assert computed == {
-        *("preferences", "dpo_model", "reward_model", "chat_model"),
+    assert computed(done.stdout) == {"preferences"}
+    assert "answers [" not in done.stdout
+
+
+@pytest.mark.slow
+def test_pairs_made_anew_recompute_what_learns_from_them(home: Path) -> None:
+    done = tarn(home, "run", "--recipe", str(home / "other-rule.yaml"))
+    assert done.returncode == 0, done.stdout
+    assert computed(done.stdout) == {
+        *("dpo_model", "reward_model", "chat_model"),
         *("chat_evaluation", "leaderboard", "model_card"),
     }
-    assert "answers [" not in done.stdout  # the same answers, paired anew
     chat = Path(str(value(home, "chat_model", "tarn/version"))) / "manifest.json"
     dpo = value(home, "dpo_model", "tarn/version")
     assert json.loads(chat.read_text())["about"]["parent"] == dpo  # the new one, not its namesake
@@ -222,30 +232,42 @@ def test_a_document_is_traced_to_its_bytes(home: Path) -> None:
     assert missing.returncode == 2 and missing.stdout.startswith("refused document must be the id")
 
 
+FROM_KEPT = {"kept", "duplicates", "corpus", "tokenizer", "tokens"}
+
+
 def test_a_changed_threshold_recomputes_from_kept_on_and_not_the_crawl(home: Path) -> None:
     recipe = home / "stricter.yaml"
     rules = "[starcoder2, {name: few_letters, signal: alphabetic_fraction, at_least: 0.6}]"
     recipe.write_text(
         f"extends: smoke\nname: smoke\ndatalake: {{kept: {{rules: {{code: {rules}}}}}}}"
     )
-    done = tarn(home, "run", "--recipe", str(recipe))
+    done = tarn(home, "run", "--recipe", str(recipe), "--select", "+key:tokens")
     made = states(done.stdout)
     assert done.returncode == 0, done.stdout
-    fresh = [key for key, state in made.items() if state == "fresh"]
-    raw = ["raw/web", "raw/code", "raw/pdf", "raw/directories", "raw/tables"]
-    assert fresh == [*raw, "instructions", "documents", "scorers", "signals"]
+    assert computed(done.stdout) == FROM_KEPT
+    raw = {"raw/web", "raw/code", "raw/pdf", "raw/directories", "raw/tables"}
+    assert made.keys() - FROM_KEPT == {*raw, "instructions", "documents", "scorers", "signals"}
+
+
+@pytest.mark.slow
+def test_changed_tokens_recompute_every_model_and_figure(home: Path) -> None:
+    from orchestration.definitions import STEPS
+
+    done = tarn(home, "run", "--recipe", str(home / "stricter.yaml"))
+    assert done.returncode == 0, done.stdout
+    raw = {"raw/web", "raw/code", "raw/pdf", "raw/directories", "raw/tables"}
+    kept = {*raw, "instructions", "documents", "scorers", "signals"} | FROM_KEPT
+    assert computed(done.stdout) == {step.key for step in STEPS} - kept
 
 
 def test_a_changed_rule_without_effect_stops_where_nothing_changed(home: Path) -> None:
     recipe = home / "without-effect.yaml"
     recipe.write_text(
-        "extends: stricter\n".replace("stricter", str(home / "stricter.yaml"))
-        + "name: smoke\ndatalake: {kept: {rules: {web: [gopher_quality, "
-        "{name: too_many_words, signal: num_words, at_most: 99999999}]}}}"
+        f"extends: {home / 'stricter.yaml'}\nname: smoke\ndatalake: {{kept: {{rules: {{web: "
+        "[gopher_quality, {name: too_many_words, signal: num_words, at_most: 99999999}]}}}"
     )
-    done = tarn(home, "run", "--recipe", str(recipe))
-    made = states(done.stdout)
-    assert [key for key, state in made.items() if state == "computed"] == ["kept"], done.stdout
+    done = tarn(home, "run", "--recipe", str(recipe), "--select", "+key:tokens")
+    assert computed(done.stdout) == {"kept"}, done.stdout
 
 
 def test_rules_that_drop_everything_fail_their_asset_alone(home: Path, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from training.data.rows import Rows
 from training.hardware import Hardware
 from training.loop import ALONE, Part, RunConfig, TrainResult
 from training.losses import next_token_loss
-from training.models.accounting import train_flops_per_token
+from training.models.accounting import training_flops
 from training.models.language_model import LanguageModel, build
 from training.parallel.data_parallel import DataParallel
 from training.validation import bits_per_byte
@@ -29,7 +29,7 @@ Loss = Callable[[LanguageModel, Tensor, Tensor, bool], Tensor]
 class TrainConfig(RunConfig):
     """What decides a pretraining's result; ``seed`` is of weights and data order."""
 
-    flops: PositiveFloat  # the budget, counted by ``train_flops_per_token``
+    flops: PositiveFloat  # the budget, counted by ``training_flops``
     batch_rows: PositiveInt  # rows of a step, over all ranks
     micro_batch_rows: PositiveInt | None = None  # rows of one forward pass; None: the rank's share
     validation_rows: PositiveInt  # read once, at the end
@@ -42,7 +42,7 @@ class TrainConfig(RunConfig):
 
     @property
     def flops_per_step(self) -> int:
-        return train_flops_per_token(self.model) * self.tokens_per_step
+        return training_flops(self.model, self.model.context_length) * self.batch_rows
 
     @property
     def num_steps(self) -> int:
@@ -125,8 +125,9 @@ class _NextToken:
             with self.hardware.autocast():
                 loss = self.loss_of(model, read.tokens, read.pieces, read.has_several)
                 loss = loss * float(num_targets[slots].sum() / share)
-            num_tokens = len(slots) * config.model.context_length
-            flops = float(num_tokens * train_flops_per_token(config.model))
+            context = config.model.context_length
+            num_tokens = len(slots) * context
+            flops = float(len(slots) * training_flops(config.model, context))
             yield Part(loss=loss, tokens=num_tokens, flops=flops)
 
     def close(self) -> None:

@@ -14,7 +14,7 @@ from training import checkpoint
 from training.hardware import probe
 from training.job import Text
 from training.models.language_model import LanguageModel, build
-from training.models.variants import TransformerConfig
+from training.models.presets import tarn
 from training.schedule import OptimizerConfig
 from training.tokenizer.bpe import Tokenizer
 from training.tokenizer.chat import (
@@ -28,7 +28,7 @@ from training.tokenizer.chat import (
 )
 from training.tokenizer.patterns import character_classes
 
-MODEL = TransformerConfig(
+MODEL = tarn(
     vocab_size=256 + len(SPECIAL_TOKENS), context_length=96, d_model=32, num_layers=2, num_heads=2
 )
 OPTIMIZER = OptimizerConfig(muon_lr=0.02, adam_lr=0.01, table_lr=0.1)

@@ -22,14 +22,12 @@ from training import checkpoint, launch
 from training.data.rows import Rows
 from training.hardware import worker_environment
 from training.models.language_model import build
-from training.models.variants import TransformerConfig
+from training.models.presets import tarn
 from training.optim import Optimizer
 from training.pretraining import TrainConfig, train
 from training.schedule import OptimizerConfig
 
-MODEL = TransformerConfig(
-    vocab_size=8192, context_length=256, d_model=48, num_layers=4, num_heads=3
-)
+MODEL = tarn(vocab_size=8192, context_length=256, d_model=48, num_layers=4, num_heads=3)
 REPEATS = 3
 FLOPS = 6e11
 

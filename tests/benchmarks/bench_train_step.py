@@ -22,7 +22,8 @@ from training.losses import next_token_loss
 from training.models.accounting import train_flops_per_token
 from training.models.language_model import LanguageModel, build
 from training.models.positions import rotary_table
-from training.models.variants import TransformerConfig
+from training.models.presets import tarn
+from training.models.variants import ModelConfig
 from training.optim import Optimizer
 from training.schedule import OptimizerConfig
 
@@ -31,8 +32,8 @@ REPEATS = 30
 PROMPT, NEW_TOKENS = 64, 64
 
 
-def config(d_model: int) -> TransformerConfig:
-    return TransformerConfig(
+def config(d_model: int) -> ModelConfig:
+    return tarn(
         vocab_size=8192,
         context_length=256,
         d_model=d_model,

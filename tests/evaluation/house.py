@@ -18,7 +18,7 @@ from training import run as training_run
 from training.data.rows import Rows
 from training.loop import TrainResult
 from training.models.accounting import num_matmul_params, num_params
-from training.models.variants import TransformerConfig
+from training.models.presets import tarn
 from training.pretraining import TrainConfig, train
 from training.scaling.fit import Prediction
 from training.scaling.plan import Plan
@@ -81,9 +81,7 @@ def write_data_card(workspace: Workspace, rows: list[dict[str, Any]]) -> str:
 
 def train_model(workspace: Workspace, inputs: Mapping[str, Version]) -> tuple[TrainResult, Plan]:
     """A model of a few steps, and the plan that it carried out."""
-    model = TransformerConfig(
-        vocab_size=VOCAB, context_length=CONTEXT, d_model=32, num_layers=2, num_heads=2
-    )
+    model = tarn(vocab_size=VOCAB, context_length=CONTEXT, d_model=32, num_layers=2, num_heads=2)
     config = TrainConfig(
         model=model,
         optimizer=OptimizerConfig(),

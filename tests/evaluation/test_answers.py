@@ -16,13 +16,13 @@ from evaluation.likelihood import one_thread_per_operator
 from tests.evaluation.items import bytes_tokenizer, drawn
 from training.inference.sampling import generate_batch
 from training.models.language_model import build
-from training.models.variants import TransformerConfig
+from training.models.presets import tarn
 from training.optim import Optimizer
 from training.schedule import OptimizerConfig
 from training.tokenizer import chat
 
 CONTEXT, LONGEST = 160, 64
-CONFIG = TransformerConfig(
+CONFIG = tarn(
     vocab_size=256 + len(chat.SPECIAL_TOKENS),
     context_length=CONTEXT,
     d_model=32,

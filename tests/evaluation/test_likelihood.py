@@ -19,7 +19,7 @@ from evaluation.likelihood import (
 )
 from tests.evaluation.packed import END, documents, table
 from training.models.language_model import LanguageModel, build
-from training.models.variants import TransformerConfig
+from training.models.presets import tarn
 
 VOCAB = 50
 CONTEXT = 16
@@ -40,9 +40,7 @@ def uniform(rows: PackedRows) -> np.ndarray:
 
 
 def small_model(seed: int = 0) -> LanguageModel:
-    config = TransformerConfig(
-        vocab_size=VOCAB, context_length=CONTEXT, d_model=16, num_layers=2, num_heads=2
-    )
+    config = tarn(vocab_size=VOCAB, context_length=CONTEXT, d_model=16, num_layers=2, num_heads=2)
     model = build(config, seed=seed)
     with torch.no_grad():  # zero-initialised outputs would make every model uniform
         for parameter in model.parameters():

@@ -1,5 +1,6 @@
 """``tarn chat``: the real command on a model of random weights, in a real pseudo-terminal."""
 
+import contextlib
 import fcntl
 import os
 import pty
@@ -120,15 +121,27 @@ class Terminal:
     def type(self, keys: str) -> None:
         os.write(self._ours, keys.encode())
 
-    def wait_for(self, text: str) -> str:
+    def wait_for(self, text: str, seconds: float = PATIENCE_SECONDS) -> str:
         """What came up to and with ``text``, a pattern; the rest is kept for later."""
-        deadline = time.monotonic() + PATIENCE_SECONDS
+        deadline = time.monotonic() + seconds
         while not (found := re.search(text, self.seen)):
             assert time.monotonic() < deadline, f"no {text!r} in {self.seen[-2000:]!r}"
             if select.select([self._ours], [], [], 1)[0]:
                 self.seen += os.read(self._ours, 65536).decode()
         before, self.seen = self.seen[: found.end()], self.seen[found.end() :]
         return before
+
+    def press_until(self, key: str, text: str) -> None:
+        """Press ``key`` again and again, as people do, until ``text`` comes.
+
+        Python's readline misses a signal between showing the prompt and waiting for keys.
+        """
+        for _ in range(PATIENCE_SECONDS):
+            self.type(key)
+            with contextlib.suppress(AssertionError):
+                self.wait_for(text, seconds=1)
+                return
+        raise AssertionError(f"no {text!r} in {self.seen[-2000:]!r}")
 
     def exit_code(self) -> int:
         return self._process.wait(PATIENCE_SECONDS)
@@ -159,8 +172,7 @@ def test_a_person_asks_stops_an_answer_asks_again_and_leaves(terminal: Terminal)
     terminal.wait_for(r"\[stopped\]")
 
     terminal.wait_for("> ")
-    terminal.type("\x03")
-    terminal.wait_for("Ctrl-D leaves")
+    terminal.press_until("\x03", "Ctrl-D leaves")
     terminal.wait_for("> ")
     terminal.type("/help\n")
     terminal.wait_for("/reset.*\r\n.*/help")

@@ -26,7 +26,7 @@ FITS = {
     "training": {
         "mixture_runs": {
             "model": {
-                "kind": "transformer",
+                "preset": "tarn",
                 "vocab_size": 1024,
                 "context_length": 96,
                 "d_model": 8,

@@ -4,16 +4,14 @@ import xml.etree.ElementTree as ET
 
 from tests.training.test_fit import hoffmann, table
 from training.charts import law_chart, loss_chart
-from training.models.variants import TransformerConfig
+from training.models.presets import tarn
 from training.scaling.fit import Prediction, fit
 from training.scaling.plan import Plan
 from training.schedule import OptimizerConfig
 
 PLAN = Plan(
     flops=9e12,
-    model=TransformerConfig(
-        vocab_size=64, context_length=16, d_model=32, num_layers=2, num_heads=2
-    ),
+    model=tarn(vocab_size=64, context_length=16, d_model=32, num_layers=2, num_heads=2),
     optimizer=OptimizerConfig(),
     batch_rows=8,
     num_steps=100,

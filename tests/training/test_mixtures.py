@@ -18,7 +18,7 @@ from datalake.mixture_fit import MixtureFitConfig, least_runs
 from datalake.schemas import TABLES
 from datalake.workspace import Inputs, Made, Workspace
 from training import run
-from training.models.variants import TransformerConfig
+from training.models.presets import tarn
 from training.scaling.mixtures import MixtureRunsConfig, RowsBySource, design
 from training.schedule import OptimizerConfig
 from training.tokenizer.bpe import Tokenizer
@@ -29,9 +29,7 @@ WORDS = {
     "web": ("the", "page", "says", "of", "reader", "and", "a", "shows", ".", ","),
     "pdf": ("abstract", "theorem", "proof", "figure"),
 }
-MODEL = TransformerConfig(
-    vocab_size=300, context_length=CONTEXT, d_model=16, num_layers=1, num_heads=1
-)
+MODEL = tarn(vocab_size=300, context_length=CONTEXT, d_model=16, num_layers=1, num_heads=1)
 COUNTS = {"code": 60, "web": 180}
 
 

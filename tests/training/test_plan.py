@@ -10,16 +10,14 @@ import pytest
 
 from datalake.config import Refusal
 from training.models.accounting import num_matmul_params, train_flops_per_token
-from training.models.variants import TransformerConfig
+from training.models.presets import tarn
 from training.scaling import hyperparameters, sweep
 from training.scaling.fit import Law, SmallRun, fit
 from training.scaling.plan import Plan, TrainingPlanConfig, make_plan
 from training.scaling.sweep import ScalingRunsConfig, Size, design
 from training.schedule import OptimizerConfig
 
-MODEL = TransformerConfig(
-    vocab_size=8192, context_length=256, d_model=64, num_layers=4, num_heads=4
-)
+MODEL = tarn(vocab_size=8192, context_length=256, d_model=64, num_layers=4, num_heads=4)
 LADDER = tuple(Size(d_model=d, num_layers=4) for d in (32, 48, 64, 96, 128, 192))
 
 
@@ -179,8 +177,9 @@ def test_a_plan_survives_being_written_and_read(law: Law) -> None:
 def test_a_budget_too_small_for_a_schedule_is_refused(law: Law) -> None:
     with pytest.raises(Refusal) as refusal:
         make_plan(law, plan_settings(flops=1e10), 10**9)
+    least = 100 * 512 * train_flops_per_token(MODEL.resized(32))
     assert str(refusal.value) == (
-        "flops must be at least 1.16e+11, 100 steps of 512 tokens at d_model 32, got 1e+10"
+        f"flops must be at least {least:.3g}, 100 steps of 512 tokens at d_model 32, got 1e+10"
     )
 
 

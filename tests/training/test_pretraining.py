@@ -21,7 +21,7 @@ from datalake.schemas import TABLES
 from datalake.workspace import Inputs, Made, Workspace
 from training import checkpoint, run, tracking
 from training.job import Job, Text, run_folder, work
-from training.models.variants import TransformerConfig
+from training.models.presets import tarn
 from training.scaling.fit import Law, Prediction
 from training.scaling.plan import Plan, TrainingPlanConfig
 from training.scaling.sweep import ScalingRunsConfig, Size
@@ -77,9 +77,7 @@ def inputs(workspace: Workspace) -> Inputs:
     return {"tokens": tokens.version, "tokenizer": made.version}
 
 
-MODEL = TransformerConfig(
-    vocab_size=300, context_length=CONTEXT, d_model=32, num_layers=2, num_heads=2
-)
+MODEL = tarn(vocab_size=300, context_length=CONTEXT, d_model=32, num_layers=2, num_heads=2)
 
 
 @pytest.fixture(scope="module")

@@ -21,7 +21,7 @@ from training.data.mixing import Mixture
 from training.job import Job, Text, work
 from training.losses import next_token_loss
 from training.models.accounting import train_flops_per_token
-from training.models.variants import TransformerConfig
+from training.models.presets import tarn
 from training.pretraining import TrainConfig
 from training.schedule import OptimizerConfig
 from training.token_tables.readings import Piece, Reading, Readings
@@ -29,9 +29,7 @@ from training.token_tables.row_sources import row_sources
 
 CONTEXT, VOCAB, BATCH, STEPS = 7, 300, 4, 30
 SOURCES = ("code", "web", "wiki")
-MODEL = TransformerConfig(
-    vocab_size=VOCAB, context_length=CONTEXT, d_model=16, num_layers=1, num_heads=1
-)
+MODEL = tarn(vocab_size=VOCAB, context_length=CONTEXT, d_model=16, num_layers=1, num_heads=1)
 
 
 def doc_id(number: int) -> str:

@@ -14,31 +14,31 @@ from torch.autograd.function import once_differentiable
 EPS = 1e-6
 
 
-def rms_norm(x: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+def rms_norm(x: Tensor, dtype: torch.dtype | None = None, eps: float = EPS) -> Tensor:
     """``x`` [..., d] with every row scaled to root mean square 1, in ``dtype`` (default: x's)."""
-    return _RmsNorm.apply(x, dtype or x.dtype)
+    return _RmsNorm.apply(x, dtype or x.dtype, eps)
 
 
 class _RmsNorm(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, dtype: torch.dtype) -> Tensor:
-        y, rstd = (kernel_forward if x.is_cuda else twin_forward)(x, dtype)
+    def forward(ctx: Any, x: Tensor, dtype: torch.dtype, eps: float) -> Tensor:
+        y, rstd = (kernel_forward if x.is_cuda else twin_forward)(x, dtype, eps)
         ctx.save_for_backward(y, rstd)
         ctx.x_dtype = x.dtype
         return y
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor, None, None]:
         y, rstd = ctx.saved_tensors
         backward = kernel_backward if dy.is_cuda else twin_backward
-        return backward(dy, y, rstd, ctx.x_dtype), None
+        return backward(dy, y, rstd, ctx.x_dtype), None, None
 
 
-def twin_forward(x: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+def twin_forward(x: Tensor, dtype: torch.dtype, eps: float = EPS) -> tuple[Tensor, Tensor]:
     """(y in ``dtype``, r in float32 [..., 1])."""
     norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32)
-    rstd = norm.square_().div_(x.shape[-1]).add_(EPS).rsqrt_()
+    rstd = norm.square_().div_(x.shape[-1]).add_(eps).rsqrt_()
     return torch.mul(x, rstd, out=torch.empty_like(x, dtype=dtype)), rstd
 
 
@@ -76,13 +76,13 @@ if sys.platform == "linux":  # Triton has no wheels elsewhere; there the twin is
         tl.store(dx + row * d + columns, change.to(dx.dtype.element_ty), mask=inside)
 
 
-def kernel_forward(x: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+def kernel_forward(x: Tensor, dtype: torch.dtype, eps: float = EPS) -> tuple[Tensor, Tensor]:
     """As ``twin_forward``; one program a row."""
     x = x.contiguous()
     d = x.shape[-1]
     y = torch.empty_like(x, dtype=dtype)
     rstd = torch.empty(*x.shape[:-1], 1, dtype=torch.float32, device=x.device)
-    _forward[(rstd.numel(),)](x, y, rstd, d, EPS, block=triton.next_power_of_2(d))
+    _forward[(rstd.numel(),)](x, y, rstd, d, eps, block=triton.next_power_of_2(d))
     return y, rstd
 
 

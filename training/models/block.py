@@ -1,76 +1,88 @@
 """One block of the residual stream: a mixer over time, then a feed-forward layer over channels."""
 
+from collections.abc import Callable
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 
-from training.models.attention import Attention
-from training.models.documents import Documents
+from training.models.configs.attention import AttentionConfig
 from training.models.feed_forward import FeedForward
+from training.models.local import Shift
+from training.models.mixers.attention import Attention
+from training.models.mixers.mixer import Mixer
 from training.models.norms import build_norm
+from training.models.reading import Reading
 from training.models.state import BlockMemory
-from training.models.variants import ModelConfig
+from training.models.variants import Layer, ModelConfig
+
+MIXERS: dict[type, Callable[..., Mixer]] = {AttentionConfig: Attention}
 
 
 class Block(nn.Module):
     """[batch, time, d_model] -> the same.
 
-    x <- a x + b x0 (where x0_skip); x <- x + mixer(shift(norm(x))); x <- x + ffn(norm(x)). With
-    norm_place "post" the norms are on the outputs of mixer and ffn instead.
+    x <- a x + b x0 (where x0_skip); x <- x + mixer(local(norm(x))); x <- x + ffn(norm(x)), with
+    norms where ``norm_place`` says.
     """
 
-    def __init__(self, config: ModelConfig, layer: int) -> None:
+    def __init__(
+        self, config: ModelConfig, layer: Layer, rope: int | None, mask: int | None
+    ) -> None:
+        """``rope`` and ``mask``: which of the reading's turns and masks its mixer takes."""
         super().__init__()
-        self.config = config
-        self.mixer = Attention(config, layer)
-        self.feed_forward = FeedForward(config)
-        self.mixer_norm = build_norm(config)
-        self.feed_forward_norm = build_norm(config)
+        self.place, self.scale = config.norm_place, config.residual_scale
+        self.rope, self.mask = rope, mask
+        sizes = config.sizes
+        self.mixer = MIXERS[type(layer.mixer)](layer.mixer, sizes)
+        names = ["mixer_norm"]
+        if layer.feed_forward is not None:
+            self.feed_forward = FeedForward(layer.feed_forward, sizes)
+            names.append("feed_forward_norm")
+        self.has_feed_forward = layer.feed_forward is not None
+        if self.place == "sandwich":
+            names += [name.replace("norm", "out_norm") for name in names]
+        for name in names:
+            setattr(self, name, build_norm(config.norm, config.d_model))
         if config.x0_skip:
             self.skip = nn.Parameter(torch.empty(2))
-        if config.token_shift:
-            self.shift = nn.Parameter(torch.empty(config.d_model))
+        else:
+            self.register_parameter("skip", None)
+        self.local = None if layer.local is None else Shift(layer.local, sizes)
 
     def empty_memory(self, batch: int, room: int, like: Tensor) -> BlockMemory:
         """What it remembers of ``batch`` sequences of ``room`` tokens, of which none was read."""
-        previous = like.new_zeros(batch, self.config.d_model) if self.config.token_shift else None
-        return BlockMemory(mixer=self.mixer.empty_memory(batch, room, like), previous=previous)
+        local = None if self.local is None else self.local.empty_memory(batch, room, like)
+        return BlockMemory(mixer=self.mixer.empty_memory(batch, room, like), local=local)
 
     def forward(
-        self,
-        x: Tensor,
-        x0: Tensor,
-        value_embedding: Tensor | None,
-        turns: Tensor | None,
-        positions: Tensor | None = None,
-        memory: BlockMemory | None = None,
-        documents: Documents | None = None,
+        self, x: Tensor, x0: Tensor, seen: Reading, memory: BlockMemory | None = None
     ) -> Tensor:
-        post_norm = self.config.norm_place == "post"
-        if self.config.x0_skip:
+        if self.skip is not None:
             x = self.skip[0] * x + self.skip[1] * x0
-        h = x if post_norm else self.mixer_norm(x)
-        if self.config.token_shift:
-            h = self._mix_previous(h, memory, documents)
-        cache = None if memory is None else memory.mixer
-        mask = None if documents is None else documents.mask
-        h = self.mixer(h, value_embedding, turns, positions, cache, mask)
-        if post_norm:
-            x = x + self.mixer_norm(h)
-            return x + self.feed_forward_norm(self.feed_forward(x))
-        x = x + h
-        return x + self.feed_forward(self.feed_forward_norm(x))
+        h = self._before(x, "mixer_norm")
+        if self.local is not None:
+            h = self.local(h, seen, None if memory is None else memory.local)
+        turns = None if self.rope is None else seen.turns[self.rope]
+        mask = seen.masks[self.mask] if self.mask is not None and seen.masks else None
+        h = self.mixer(h, seen, turns, mask, None if memory is None else memory.mixer)
+        x = self._after(x, h, "mixer_norm")
+        if not self.has_feed_forward:
+            return x
+        h = self.feed_forward(self._before(x, "feed_forward_norm"))
+        return self._after(x, h, "feed_forward_norm")
 
-    def _mix_previous(
-        self, h: Tensor, memory: BlockMemory | None, documents: Documents | None
-    ) -> Tensor:
-        """h + shift (previous - h), per channel; zeros come before a document's first position."""
-        if memory is None:
-            first = h.new_zeros(h.shape[0], 1, h.shape[2])
-        else:
-            assert memory.previous is not None
-            first = memory.previous[:, None].to(h.dtype)
-            memory.previous = h[:, -1]
-        previous = torch.cat((first, h[:, :-1]), dim=1)
-        if documents is not None:
-            previous = previous.masked_fill(documents.begins, 0)
-        return torch.lerp(h, previous, self.shift.to(h.dtype))
+    def _before(self, x: Tensor, norm: str) -> Tensor:
+        return self._normed(norm, x) if self.place in ("pre", "sandwich") else x
+
+    def _after(self, x: Tensor, h: Tensor, norm: str) -> Tensor:
+        """The stream with ``h`` added to it."""
+        if self.place == "sandwich":
+            h = self._normed(norm.replace("norm", "out_norm"), h)
+        elif self.place == "reordered":
+            h = self._normed(norm, h)
+        x = x + (h if self.scale == 1 else self.scale * h)
+        return self._normed(norm, x) if self.place == "post" else x
+
+    def _normed(self, norm: str, x: Tensor) -> Tensor:
+        return cast(Tensor, getattr(self, norm)(x))

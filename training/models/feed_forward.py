@@ -1,4 +1,4 @@
-"""The position-wise feed-forward layer: up, a nonlinearity, down."""
+"""The position-wise feed-forward layer, as ``configs/feed_forward.py`` describes it."""
 
 from typing import Any
 
@@ -7,26 +7,35 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from training.models.variants import ModelConfig
+from training.models.configs.feed_forward import GATED, Activation, DenseConfig
+from training.models.configs.parts import Sizes
 
 
 class FeedForward(nn.Module):
-    """[..., d_model] -> [..., d_model] through d_ff channels; SwiGLU has a third matrix."""
+    """[..., d_model] -> [..., d_model] through d_ff channels; gated ones have a third matrix."""
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: DenseConfig, sizes: Sizes) -> None:
         super().__init__()
-        self.activation = config.activation
-        self.up = nn.Linear(config.d_model, config.d_ff, bias=False)
-        if config.activation == "swiglu":
-            self.gate = nn.Linear(config.d_model, config.d_ff, bias=False)
-        self.down = nn.Linear(config.d_ff, config.d_model, bias=False)
+        self.activation: Activation = config.activation
+        self.up = nn.Linear(sizes.d_model, config.d_ff, bias=config.bias)
+        if config.activation in GATED:
+            self.gate = nn.Linear(sizes.d_model, config.d_ff, bias=config.bias)
+        self.down = nn.Linear(config.d_ff, sizes.d_model, bias=config.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.activation == "swiglu":
-            return self.down(F.silu(self.gate(x)) * self.up(x))
-        if self.activation == "gelu":
-            return self.down(F.gelu(self.up(x)))
-        return self.down(relu2(self.up(x)))
+        gate = self.gate(x) if self.activation in GATED else None
+        return self.down(activate(self.activation, self.up(x), gate))
+
+
+def activate(activation: Activation, up: Tensor, gate: Tensor | None = None) -> Tensor:
+    """The nonlinearity of ``up``; of gated kinds that of ``gate``, times ``up``."""
+    if gate is not None:
+        return (F.silu(gate) if activation == "swiglu" else F.gelu(gate, approximate="tanh")) * up
+    if activation == "relu":
+        return up.relu()
+    if activation == "relu2":
+        return relu2(up)
+    return F.gelu(up, approximate="tanh" if activation == "gelu_tanh" else "none")
 
 
 def relu2(x: Tensor) -> Tensor:

@@ -1,10 +1,7 @@
 """A language model: tokens in, logits of the next token out.
 
-What it is made of, with the defaults: an embedding, normed; blocks of causal attention (rotary
-positions, normed queries and keys, the previous token mixed in, values with an embedding of the
-token on odd layers) and a squared-ReLU feed-forward layer, each fed a normed residual stream into
-which the embedding is mixed back; a norm; an untied head. Matrices that write into the residual
-stream, and the head, start at zero.
+An embedding; blocks of a mixer over time and a feed-forward layer over channels, around a residual
+stream; a norm; a head. ``variants.py`` says what there is to choose.
 """
 
 import math
@@ -16,10 +13,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from datalake.config import Refusal
+from training.kernels.attention import document_mask
 from training.models.block import Block
-from training.models.documents import Documents
 from training.models.norms import build_norm, compute_dtype
 from training.models.positions import rotary_table, sinusoidal_table
+from training.models.reading import Reading
 from training.models.state import DecodingState
 from training.models.variants import ModelConfig
 
@@ -27,6 +25,7 @@ Role = Literal["matrix", "head", "vector", "table"]
 # Where the mixing weights start. For skip and shift the best of a few at 2e12 FLOPs (4 layers of
 # 64, Python text): 0.02 bits per byte better than starting without.
 VECTORS = {"skip": [1.0, 0.2], "shift": 0.5, "value_mix": [1.0, 1.0]}
+OUTPUTS = ("out", "down")  # matrices that write into the residual stream
 
 
 class LanguageModel(nn.Module):
@@ -40,16 +39,26 @@ class LanguageModel(nn.Module):
         super().__init__()
         self.config = config
         self.embedding = nn.Embedding(config.vocab_size, config.d_model)
-        self.value_embeddings = nn.ModuleDict(
-            {
-                str(layer): nn.Embedding(config.vocab_size, config.d_kv)
-                for layer in range(config.num_layers)
-                if config.has_value_embedding(layer)
-            }
+        if config.positions == "learned":
+            self.position_embedding = nn.Embedding(config.context_length, config.d_model)
+        mixers = [layer.mixer for layer in config.all_layers()]
+        # What all layers share of a pass, in the order in which layers first ask for it.
+        turning = [mixer.turning(config.sizes) for mixer in mixers]
+        self.ropes = list(dict.fromkeys(rope for rope in turning if rope is not None))
+        self.windows = list(dict.fromkeys(m.span for m in mixers if m.is_pairwise))
+        self.blocks = nn.ModuleList(
+            Block(
+                config,
+                layer,
+                rope=None if rope is None else self.ropes.index(rope),
+                mask=self.windows.index(layer.mixer.span) if layer.mixer.is_pairwise else None,
+            )
+            for layer, rope in zip(config.all_layers(), turning, strict=True)
         )
-        self.blocks = nn.ModuleList(Block(config, layer) for layer in range(config.num_layers))
-        self.embedding_norm = build_norm(config)
-        self.norm = build_norm(config)
+        if config.embedding_norm:
+            self.embedding_norm = build_norm(config.norm, config.d_model)
+        if config.final_norm:
+            self.norm = build_norm(config.norm, config.d_model)
         if not config.tied:
             self.head = nn.Linear(config.d_model, config.vocab_size, bias=False)
 
@@ -76,32 +85,62 @@ class LanguageModel(nn.Module):
         each gets the states that it has alone. Padding is a document like others.
         Refuses more tokens than the context holds, and documents where a state is continued.
         """
-        positions = self._positions(tokens.shape[1], state)
-        place = positions if state is not None else slice(tokens.shape[1])
-        parts = None if documents is None else self._locate(documents, state)
-        x0 = self.embedding(tokens)
-        if self.config.positions == "sinusoidal":
-            own = place if parts is None else parts.positions
-            x0 = x0 + sinusoidal_table(self.config, tokens.device)[own]
-        x = x0 = self.embedding_norm(x0)
-        turns = None
-        if self.config.positions == "rope":
-            turns = rotary_table(self.config, tokens.device)[place]
+        seen = self._reading(tokens, state, documents)
+        x = x0 = self._embedded(seen)
         for layer, block in enumerate(self.blocks):
-            values = None
-            if self.config.has_value_embedding(layer):
-                values = self.value_embeddings[str(layer)](tokens)
-            memory = None if state is None else state.blocks[layer]
-            x = block(x, x0, values, turns, positions, memory, parts)
+            x = block(x, x0, seen, None if state is None else state.blocks[layer])
         if state is not None:
             state.num_read = state.num_read + tokens.shape[1]
-        return self.norm(x)
+        return self.norm(x) if self.config.final_norm else x
 
-    def _locate(self, documents: Tensor, state: DecodingState | None) -> Documents:
-        if state is not None:
+    def _embedded(self, seen: Reading) -> Tensor:
+        """What enters the first block."""
+        config = self.config
+        x = self.embedding(seen.ids)
+        if config.embedding_scale != 1:
+            x = x * config.embedding_scale
+        if config.positions != "none":
+            x = x + self._position_table(x.device)[seen.places]
+        return self.embedding_norm(x) if config.embedding_norm else x
+
+    def _position_table(self, device: torch.device) -> Tensor:
+        config = self.config
+        if config.positions == "learned":
+            return self.position_embedding.weight
+        return sinusoidal_table(config.d_model, config.context_length, device)
+
+    def _reading(
+        self, tokens: Tensor, state: DecodingState | None, documents: Tensor | None
+    ) -> Reading:
+        """What the layers know of ``tokens``."""
+        if state is not None and documents is not None:
             raise Refusal("documents must be left out where a state is continued, got both")
-        dtype = compute_dtype(self.head_weight)
-        return Documents.locate(documents, self.config.window, dtype)
+        positions = self._positions(tokens.shape[1], state)
+        begins = places = None
+        masks: tuple[Tensor, ...] = ()
+        if documents is not None:
+            begins, places = locate(documents)
+            dtype = compute_dtype(self.head_weight)
+            masks = tuple(document_mask(documents, window, dtype) for window in self.windows)
+        elif positions is not None:
+            places = positions
+        else:
+            places = torch.arange(tokens.shape[1], device=tokens.device)
+        # Turns depend on distances alone, so documents need none of their own.
+        place = slice(tokens.shape[1]) if positions is None else positions
+        turns = tuple(
+            rotary_table(rope, width, self.config.context_length, tokens.device)[place]
+            for rope, width in self.ropes
+        )
+        return Reading(
+            ids=tokens,
+            positions=positions,
+            places=places,
+            documents=documents,
+            begins=begins,
+            turns=turns,
+            masks=masks,
+        )
 
     def _positions(self, time: int, state: DecodingState | None) -> Tensor | None:
         """[batch, time] where a state is continued. Refuses what the context cannot hold."""
@@ -137,36 +176,59 @@ class LanguageModel(nn.Module):
     def init_weights(self, seed: int) -> None:
         """Fresh weights from ``seed`` alone: the same on every device and layout.
 
-        Tables: normal of deviation 1, since they are normed; 0.02 where tied (GPT-2). Matrices:
-        uniform of deviation 1 / sqrt(inputs). Those that write into the residual stream, and the
-        head: 0, so that the model starts as a uniform guess and every block as the identity
-        (modded-nanogpt).
+        A module that has a say in where its own parameters start gives ``initial``. Else tables:
+        normal of deviation 1, since they are normed; 0.02 where tied (GPT-2). Matrices: uniform of
+        deviation 1 / sqrt(inputs). Those that write into the residual stream, and the head: 0, so
+        that the model starts as a uniform guess and every block as the identity
+        (modded-nanogpt). With init "normal" everything has deviation 0.02, and what writes into
+        the stream 0.02 / sqrt(2 layers) (Radford et al. 2019, GPT-2).
         """
         generator = torch.Generator().manual_seed(seed)
         for name, parameter, role in self.roles():
             draft = torch.zeros(parameter.shape)
-            if role == "table":
-                draft.normal_(generator=generator)
-            elif parameter is self.embedding.weight:
-                draft.normal_(std=0.02, generator=generator)
-            elif role == "matrix" and not name.endswith(("out.weight", "down.weight")):
-                bound = math.sqrt(3 / parameter.shape[1])
-                draft.uniform_(-bound, bound, generator=generator)
-            elif name.endswith("norm.weight"):
-                draft.fill_(1)
-            elif (vector := name.rpartition(".")[2]) in VECTORS:
-                draft.copy_(torch.tensor(VECTORS[vector]))
-            parameter.copy_(draft)
+            path, _, leaf = name.rpartition(".")
+            say = getattr(self.get_submodule(path), "initial", None)
+            own = None if say is None else say(leaf, draft, generator)
+            parameter.copy_(self._drafted(name, draft, role, generator) if own is None else own)
+
+    def _drafted(self, name: str, draft: Tensor, role: Role, generator: torch.Generator) -> Tensor:
+        """Where a parameter of no say starts."""
+        config = self.config
+        parents = name.split(".")
+        leaf = parents[-1]
+        is_output = leaf in OUTPUTS or parents[-2] in OUTPUTS
+        if leaf in VECTORS:
+            return draft.copy_(torch.tensor(VECTORS[leaf]))
+        if role == "vector":  # gains and biases
+            return draft.fill_(leaf == "weight")
+        if config.init == "normal":
+            std = 0.02 / math.sqrt(2 * config.num_layers) if is_output else 0.02
+            return draft.normal_(std=std, generator=generator)
+        if role == "table":
+            return draft.normal_(generator=generator)
+        if role == "head":
+            return draft.normal_(std=0.02, generator=generator) if config.tied else draft
+        bound = 0.0 if is_output else math.sqrt(3 / draft.shape[-1])
+        return draft.uniform_(-bound, bound, generator=generator) if bound else draft
 
     def roles(self) -> Iterator[tuple[str, nn.Parameter, Role]]:
         """Name, parameter and what it is to an optimizer."""
         for name, parameter in self.named_parameters():
             if parameter is self.head_weight:
                 yield name, parameter, "head"
-            elif parameter.ndim < 2:
+            elif parameter.ndim < 2 or name.rpartition(".")[2] in VECTORS:
                 yield name, parameter, "vector"
             else:
                 yield name, parameter, "table" if "embedding" in name else "matrix"
+
+
+def locate(documents: Tensor) -> tuple[Tensor, Tensor]:
+    """(whether a token is its document's first [batch, time, 1], its place there [batch, time])."""
+    begins = torch.ones_like(documents, dtype=torch.bool)
+    begins[:, 1:] = documents[:, 1:] != documents[:, :-1]
+    place = torch.arange(documents.shape[1], device=documents.device)
+    first = torch.where(begins, place, 0).cummax(dim=1).values
+    return begins[:, :, None], place - first
 
 
 def build(config: ModelConfig, seed: int = 0) -> LanguageModel:

@@ -1,10 +1,11 @@
-"""Normalisation layers by the name that the config gives them."""
+"""Normalisation layers, as ``configs/norms.py`` describes them."""
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from training.kernels.rms_norm import rms_norm
-from training.models.variants import ModelConfig
+from training.models.configs.norms import Norm
 
 
 def compute_dtype(x: Tensor) -> torch.dtype:
@@ -16,10 +17,29 @@ def compute_dtype(x: Tensor) -> torch.dtype:
 class RmsNorm(nn.Module):
     """``rms_norm`` of the last axis, handed on in the dtype of the product that follows."""
 
+    def __init__(self, config: Norm, width: int) -> None:
+        super().__init__()
+        self.eps = config.eps
+        self.weight = nn.Parameter(torch.empty(width)) if config.gain else None
+
     def forward(self, x: Tensor) -> Tensor:
-        return rms_norm(x, compute_dtype(x))
+        y = rms_norm(x, compute_dtype(x), self.eps)
+        return y if self.weight is None else y * self.weight.to(y.dtype)
 
 
-def build_norm(config: ModelConfig) -> nn.Module:
-    """A norm over d_model."""
-    return RmsNorm() if config.norm == "rms" else nn.LayerNorm(config.d_model)
+class LayerNorm(nn.Module):
+    """``layer_norm`` of the last axis."""
+
+    def __init__(self, config: Norm, width: int) -> None:
+        super().__init__()
+        self.eps, self.width = config.eps, width
+        self.weight = nn.Parameter(torch.empty(width)) if config.gain else None
+        self.bias = nn.Parameter(torch.empty(width)) if config.bias else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.layer_norm(x, (self.width,), self.weight, self.bias, self.eps)
+
+
+def build_norm(config: Norm, width: int) -> nn.Module:
+    """A norm over ``width`` channels."""
+    return RmsNorm(config, width) if config.kind == "rms" else LayerNorm(config, width)

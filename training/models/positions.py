@@ -1,38 +1,46 @@
-"""Where a token stands: rotary angles on queries and keys, or sinusoids added to the embedding.
+"""Where a token stands: rotary angles on queries and keys, or what is added to the embedding.
 
 Tables are functions of the config and not buffers of the model: so they keep their precision when
 a model is cast, and exist when it was built without memory (on torch's meta device).
 """
 
+import math
 from functools import lru_cache
 
 import torch
 from torch import Tensor
 
-from training.models.variants import ModelConfig
+from training.models.configs.positions import Rope, Stretch
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=16)
 @torch.inference_mode(False)  # else a table made while decoding could not serve training
-def rotary_table(config: ModelConfig, device: torch.device) -> Tensor:
-    """Unit numbers [context_length, d_head / 2]: position p turns pair i by p theta^(-2i / d_head).
+def rotary_table(rope: Rope, d_head: int, context: int, device: torch.device) -> Tensor:
+    """Unit numbers [context, pairs]: position p turns pair i by p theta^(-2i / width).
 
     Su et al. 2021, arXiv:2104.09864. Neighbouring channels are a pair, as in the paper;
-    ``kernels/heads.py`` multiplies by them.
+    ``kernels/heads.py`` multiplies by them. ``width`` channels turn, so there are half as many
+    pairs.
     """
-    pairs = torch.arange(0, config.d_head, 2, dtype=torch.float64) / config.d_head
-    angles = torch.outer(_positions(config), config.rope_theta**-pairs)
+    width = rope.width(d_head)
+    speeds = rope.theta ** -(torch.arange(0, width, 2, dtype=torch.float64) / width) / rope.factor
+    if rope.stretch is not None:
+        speeds = _stretched(speeds, rope.stretch)
+    angles = torch.outer(torch.arange(context, dtype=torch.float64), speeds)
     return torch.polar(torch.ones_like(angles), angles).to(device, torch.complex64)
+
+
+def _stretched(speeds: Tensor, stretch: Stretch) -> Tensor:
+    """Slow pairs slower by the factor, fast ones as they are, those between by their turns."""
+    turns = stretch.context * speeds / (2 * math.pi)
+    fast = ((turns - stretch.low) / (stretch.high - stretch.low)).clamp(0, 1)
+    return fast * speeds + (1 - fast) * speeds / stretch.factor
 
 
 @lru_cache(maxsize=8)
 @torch.inference_mode(False)
-def sinusoidal_table(config: ModelConfig, device: torch.device) -> Tensor:
-    """[context_length, d_model] of sines and cosines (Vaswani et al. 2017, section 3.5)."""
-    pairs = torch.arange(0, config.d_model, 2, dtype=torch.float64) / config.d_model
-    angles = torch.outer(_positions(config), 10_000.0**-pairs)
+def sinusoidal_table(d_model: int, context: int, device: torch.device) -> Tensor:
+    """[context, d_model] of sines and cosines (Vaswani et al. 2017, section 3.5)."""
+    pairs = torch.arange(0, d_model, 2, dtype=torch.float64) / d_model
+    angles = torch.outer(torch.arange(context, dtype=torch.float64), 10_000.0**-pairs)
     return torch.stack((angles.sin(), angles.cos()), dim=-1).flatten(-2).to(device, torch.float32)
-
-
-def _positions(config: ModelConfig) -> Tensor:
-    return torch.arange(config.context_length, dtype=torch.float64)

@@ -3,7 +3,7 @@
 Every tensor has the batch first and a size that does not depend on how much was read, so that
 sequences of different lengths share a batch, and a sequence can be copied (many samples of one
 prompt), dropped (finished) or joined with others: ``select`` and ``join``. A mixer brings the class
-of its memory and makes an empty one (``Attention.empty_memory``).
+of its memory and makes an empty one (``Mixer.empty_memory``).
 """
 
 import dataclasses
@@ -88,7 +88,7 @@ class BlockMemory(Memory):
     """What one block remembers."""
 
     mixer: Memory
-    previous: Tensor | None  # [batch, d_model]: the last input of the mixer, for the token shift
+    local: Memory | None = None  # the last inputs of the mixer
 
 
 @dataclass

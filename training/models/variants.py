@@ -1,129 +1,142 @@
-"""The catalogue of architectures: one class per kind, tagged ``kind``, with only its own fields.
+"""The catalogue: what a model can be made of, put together layer by layer.
 
-The union of the classes, ``ModelConfig``, is the registry: a recipe picks an architecture by its
-tag, and a new one is a class here, a file beside this one, and a case in ``block.py``.
+A recipe names a preset and its sizes (``presets.py``), or spells out named layers and the pattern
+that they follow. Parts are tagged ``kind`` and have only their own fields; each is a file in
+``configs`` (what it is and costs) and one of the same name that computes it. A new one is these two
+files, and a word in a union here.
 """
 
-import math
-from typing import Any, Literal, Self
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from datalake.config import Config, Refusal
+from training.models.configs.attention import AttentionConfig
+from training.models.configs.feed_forward import DenseConfig
+from training.models.configs.local import LocalConfig
+from training.models.configs.norms import Norm
+from training.models.configs.parts import Sizes
 
 MAX_VOCAB_SIZE = 2**20  # three ids, as n-gram baselines pack them, fit 63 bits
-ROPE_THETA = 10_000.0  # Su et al. 2021, arXiv:2104.09864, section 3.2.2
+
+# Not strict: what a validator saw before is a list, also in JSON and YAML.
+Names = Annotated[tuple[str, ...], Field(strict=False)]
+Mixer = AttentionConfig
+FeedForward = DenseConfig
 
 
-class TransformerConfig(Config):
-    """A decoder-only transformer. The defaults are the choices that made small models better.
+class Layer(Config):
+    """One kind of block: a mixer over time, then a feed-forward layer over channels."""
 
-    A gain "x" below is of compute at equal loss. Bits per byte are of 4 layers of 64 trained with
-    2e12 FLOPs on Python text, 512 tokens a step, where the defaults came to 2.283 and other seeds
-    to 2.285, 2.289 and 2.297. What has no default, the sizes, a plan or a recipe must say.
-    """
+    mixer: Mixer
+    feed_forward: FeedForward | None
+    local: LocalConfig | None = None
 
-    kind: Literal["transformer"] = "transformer"
+
+class ModelConfig(Config):
+    """A decoder-only language model. What has no default, a preset or a recipe must say."""
+
     vocab_size: int = Field(ge=2, le=MAX_VOCAB_SIZE)
     context_length: PositiveInt
     d_model: PositiveInt
     num_layers: PositiveInt
-    num_heads: PositiveInt  # of 32 channels or more: 16 cost 0.035 bits per byte
-    # Grouped queries (Ainslie et al. 2023, arXiv:2305.13245) save cache, not loss: one key-value
-    # head per query head is worth 1.18x compute at d_model 768 (marin), so that is the default.
-    num_kv_heads: PositiveInt = Field(default_factory=lambda fields: fields["num_heads"])
-    # Four times the width (Vaswani et al. 2017, arXiv:1706.03762); SwiGLU has a third matrix and
-    # keeps the count with 8/3 (Shazeer 2020, arXiv:2002.05202), so give it that.
-    d_ff: PositiveInt = Field(default_factory=lambda fields: 4 * fields["d_model"])
-    # Zhang and Sennrich 2019, arXiv:1910.07467, without gains as in nanochat: the matrix that
-    # follows can hold them.
-    norm: Literal["rms", "layer"] = "rms"
-    # Before each sublayer (Xiong et al. 2020, arXiv:2002.04745), or after it, inside the residual
-    # branch, as in OLMo 2 (arXiv:2501.00656).
-    norm_place: Literal["pre", "post"] = "pre"
-    # So et al. 2021, arXiv:2109.08668: two matrices, so faster. SwiGLU at equal FLOPs: 2.278.
-    activation: Literal["relu2", "swiglu", "gelu"] = "relu2"
-    positions: Literal["rope", "sinusoidal", "none"] = "rope"  # Su et al. 2021, arXiv:2104.09864
-    rope_theta: float = Field(default=ROPE_THETA, gt=1)
-    window: PositiveInt | None = None  # keys a query sees, itself included; None sees them all
+    layers: dict[str, Layer]  # by a name that ``first`` and ``pattern`` use
+    pattern: Names  # names of layers, repeated to the last one
+    first: Names = ()  # of the layers before the pattern
+    norm: Norm = Norm()
+    # "pre": before each part (Xiong et al. 2020, arXiv:2002.04745); "post": after the sum, as in
+    # Vaswani et al. 2017; "sandwich": before and after the part (Gemma 3, arXiv:2503.19786);
+    # "reordered": after the part, inside the residual branch (OLMo 2, arXiv:2501.00656).
+    norm_place: Literal["pre", "post", "sandwich", "reordered"] = "pre"
+    positions: Literal["none", "learned", "sinusoidal"] = "none"  # added to the embedding
+    embedding_norm: bool = False
+    embedding_scale: PositiveFloat = 1.0
+    residual_scale: PositiveFloat = 1.0  # of what each part adds
+    # The embedding is mixed back in before each block (modded-nanogpt).
+    x0_skip: bool = False
     # Untied is worth 1.11x at 124M parameters (modded-nanogpt); with 16k vocabularies and d_model
-    # 512-768 tied was better by 1.02-1.07x (marin). Tied here: 2.293.
+    # 512-768 tied was better by 1.02-1.07x (marin).
     tied: bool = False
-    # Henry et al. 2020, arXiv:2010.04245: keeps scores bounded at any rate. No loss here: 2.282.
-    qk_norm: bool = True
-    # A table of values per token on every second layer (modded-nanogpt): 1.06x there, 2.380
-    # without here.
-    value_embeddings: bool = True
-    # The embedding is mixed back in before each block (modded-nanogpt): 2.299 without.
-    x0_skip: bool = True
-    # Each channel mixed with the previous position's before attention (Peng et al. 2023,
-    # arXiv:2305.13048): 2.318 without.
-    token_shift: bool = True
+    final_norm: bool = True
+    logit_scale: PositiveFloat = 1.0
+    logit_softcap: PositiveFloat | None = None
+    # "zero": matrices that write into the residual stream, and the head, start at 0
+    # (modded-nanogpt); "normal": deviation 0.02, residual ones 0.02 / sqrt(2 layers) (GPT-2).
+    init: Literal["zero", "normal"] = "zero"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_preset(cls, given: Any) -> Any:
+        """What a preset's name and sizes stand for."""
+        if not isinstance(given, dict) or "preset" not in given:
+            return given
+        from training.models import presets
+
+        return presets.spell_out(given)
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if self.d_model % self.num_heads:
+        if not self.pattern:
+            raise Refusal("pattern must name a layer, got none")
+        for place in ("first", "pattern"):
+            for name in getattr(self, place):
+                if name not in self.layers:
+                    known = ", ".join(self.layers) or "none"
+                    raise Refusal(f"{place} must name layers ({known}), got {name}")
+        if len(self.first) > self.num_layers:
             raise Refusal(
-                f"d_model must be a multiple of num_heads, got {self.d_model} and {self.num_heads}"
+                f"first must name at most num_layers {self.num_layers}, got {len(self.first)}"
             )
-        if self.num_heads % self.num_kv_heads:
-            raise Refusal(
-                "num_heads must be a multiple of num_kv_heads, "
-                f"got {self.num_heads} and {self.num_kv_heads}"
-            )
-        if self.d_head % 2:  # channels go in pairs through rotations and kernels
-            raise Refusal(f"d_model / num_heads must be even, got {self.d_head}")
-        if self.positions != "rope" and self.rope_theta != ROPE_THETA:
-            raise Refusal(
-                f"rope_theta must be left out where positions is not rope, got {self.rope_theta}"
-            )
-        if self.window is not None and self.window > self.context_length:
-            raise Refusal(
-                "window must be at most context_length, "
-                f"got {self.window} and {self.context_length}"
-            )
+        if unused := self.layers.keys() - {*self.first, *self.pattern}:
+            raise Refusal(f"layers must all be in first or pattern, got {min(unused)} in neither")
+        for name, layer in self.layers.items():
+            for part in parts(layer):
+                try:
+                    part.check(self.sizes)
+                except Refusal as refusal:
+                    raise Refusal(f"layers.{name}: {refusal}") from None
         return self
 
     @property
-    def d_head(self) -> int:
-        return self.d_model // self.num_heads
+    def sizes(self) -> Sizes:
+        return Sizes(self.d_model, self.context_length, self.vocab_size)
 
-    @property
-    def d_kv(self) -> int:
-        """Width of all key (or value) heads together."""
-        return self.num_kv_heads * self.d_head
+    def layer_name(self, index: int) -> str:
+        """Of layer ``index``, counted from 0."""
+        after = index - len(self.first)
+        return self.first[index] if after < 0 else self.pattern[after % len(self.pattern)]
 
-    @property
-    def span(self) -> int:
-        """Most positions that one query sees, itself included."""
-        return self.window or self.context_length
+    def layer(self, index: int) -> Layer:
+        return self.layers[self.layer_name(index)]
 
-    def has_value_embedding(self, layer: int) -> bool:
-        """Whether ``layer``, counted from 0, has a value embedding: the odd ones do."""
-        return self.value_embeddings and layer % 2 == 1
+    def all_layers(self) -> list[Layer]:
+        """From the first to the last."""
+        return [self.layer(index) for index in range(self.num_layers)]
 
-    def resized(self, d_model: int, num_layers: int | None = None) -> "TransformerConfig":
-        """The same architecture at another size: d_ff / d_model stays, and heads are as wide.
+    def resized(self, d_model: int, num_layers: int | None = None) -> "ModelConfig":
+        """The same architecture at another size: every part keeps its proportions.
 
-        Where the width does not divide, heads are the widest that do: 48 channels with heads of
-        32 become 2 of 24. Refuses a width that has no heads of an even number of channels.
+        Refuses a width that its parts cannot have.
         """
-        group = self.num_heads // self.num_kv_heads
-        for num_heads in range(math.ceil(d_model / self.d_head), d_model // 2 + 1):
-            if d_model % (2 * num_heads) == 0 and num_heads % group == 0:
-                break
-        else:
-            raise Refusal(
-                f"d_model must be a multiple of an even head and a group of {group}, got {d_model}"
+        new = self.sizes._replace(d_model=d_model)
+        layers = {
+            name: layer.model_copy(
+                update={
+                    field: part.resized(self.sizes, new)
+                    for field in Layer.model_fields
+                    if (part := getattr(layer, field)) is not None
+                }
             )
-        changes: dict[str, Any] = {
-            "d_model": d_model,
-            "num_layers": num_layers or self.num_layers,
-            "num_heads": num_heads,
-            "num_kv_heads": num_heads // group,
-            "d_ff": math.ceil(self.d_ff * d_model / self.d_model),
+            for name, layer in self.layers.items()
         }
-        return TransformerConfig(**(self.model_dump() | changes))
+        changes = {"d_model": d_model, "num_layers": num_layers or self.num_layers}
+        resized = self.model_copy(update={**changes, "layers": layers})
+        return ModelConfig.model_validate(resized.model_dump())
 
 
-ModelConfig = TransformerConfig  # a second kind makes this a union discriminated by ``kind``
+def parts(layer: Layer) -> Iterator[Any]:
+    """Those that the layer has."""
+    for field in Layer.model_fields:
+        if (part := getattr(layer, field)) is not None:
+            yield part

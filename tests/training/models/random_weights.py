@@ -3,7 +3,8 @@
 import torch
 
 from training.models.language_model import LanguageModel, build
-from training.models.variants import TransformerConfig
+from training.models.presets import tarn
+from training.models.variants import ModelConfig
 
 SMALL = {
     "vocab_size": 61,
@@ -37,11 +38,11 @@ VARIANTS: dict[str, dict] = {
 }
 
 
-def small_config(**changes: object) -> TransformerConfig:
-    return TransformerConfig(**{**SMALL, **changes})
+def small_config(**changes: object) -> ModelConfig:
+    return tarn(**{**SMALL, **changes})
 
 
-def awake(config: TransformerConfig, seed: int = 0) -> LanguageModel:
+def awake(config: ModelConfig, seed: int = 0) -> LanguageModel:
     """A model in which the matrices that start at zero, and all mixing weights, do something."""
     model = build(config, seed)
     generator = torch.Generator().manual_seed(seed + 1)

@@ -3,9 +3,8 @@ import torch
 
 from datalake.config import Refusal
 from tests.training.models.random_weights import VARIANTS, awake, small_config, tokens
-from training.models.attention import SHORT, causal_attention, document_mask
-from training.models.documents import Documents
-from training.models.language_model import LanguageModel
+from training.kernels.attention import SHORT, causal_attention, document_mask
+from training.models.language_model import LanguageModel, locate
 
 LOOKING_BACK = VARIANTS | {
     "sinusoids without the shift": {"positions": "sinusoidal", "token_shift": False},
@@ -78,9 +77,9 @@ def test_attention_to_long_rows_of_documents_is_that_to_each(time: int, window: 
 
 
 def test_places_are_counted_from_the_start_of_a_document() -> None:
-    parts = Documents.locate(torch.tensor([[1, 1, 1, 2, 0, 0]]), None, torch.float32)
-    assert parts.positions.tolist() == [[0, 1, 2, 0, 0, 1]]
-    assert parts.begins[0, :, 0].tolist() == [True, False, False, True, True, False]
+    begins, places = locate(torch.tensor([[1, 1, 1, 2, 0, 0]]))
+    assert places.tolist() == [[0, 1, 2, 0, 0, 1]]
+    assert begins[0, :, 0].tolist() == [True, False, False, True, True, False]
 
 
 def test_half_precision_follows_single_precision() -> None:

@@ -25,7 +25,9 @@ def test_future_tokens_do_not_change_past_logits(variant: dict) -> None:
 def test_every_earlier_token_within_reach_changes_the_logits(variant: dict) -> None:
     config = small_config(**variant)
     model, ids = awake(config), tokens(1, 24)
-    reach = config.num_layers * (config.span - 1 + config.token_shift)
+    layer = config.layers["plain"]
+    span = (layer.mixer.window or config.context_length) - 1 + (layer.local is not None)
+    reach = config.num_layers * span
     for place in range(24):
         changed = ids.clone()
         changed[0, place] = (ids[0, place] + 1) % config.vocab_size
@@ -130,9 +132,9 @@ def test_roles_name_each_parameter_once() -> None:
     roles = {name: role for name, _, role in model.roles()}
     assert roles.keys() == dict(model.named_parameters()).keys()
     assert roles["head.weight"] == "head"
-    assert roles["embedding.weight"] == roles["value_embeddings.1.weight"] == "table"
+    assert roles["embedding.weight"] == roles["blocks.1.mixer.value_embedding.weight"] == "table"
     assert roles["blocks.0.mixer.query.weight"] == "matrix"
-    assert roles["blocks.0.shift"] == roles["blocks.1.mixer.value_mix"] == "vector"
+    assert roles["blocks.0.local.shift"] == roles["blocks.1.mixer.value_mix"] == "vector"
 
 
 def test_a_tied_table_is_trained_as_the_head_that_it_is() -> None:

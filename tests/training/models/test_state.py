@@ -3,7 +3,7 @@ import torch
 
 from datalake.config import Refusal
 from tests.training.models.random_weights import VARIANTS, awake, small_config, tokens
-from training.models.accounting import decode_cache_bytes
+from training.models.accounting import state_bytes
 from training.models.state import DecodingState
 
 variants = pytest.mark.parametrize("variant", VARIANTS.values(), ids=VARIANTS.keys())
@@ -50,11 +50,13 @@ def test_a_state_is_as_large_as_accounting_says(variant: dict, dtype: torch.dtyp
     held = sum(
         tensor.nbytes
         for block in state.blocks
-        for tensor in (block.mixer.keys, block.mixer.values, block.previous)
+        for tensor in (block.mixer.keys, block.mixer.values, block.local and block.local.inputs)
         if tensor is not None
     )
-    assert held == 3 * decode_cache_bytes(config, config.context_length, dtype.itemsize)
-    bookkeeping = 8 * 3 * (1 + config.num_layers * config.span)  # positions, tokens read
+    assert held == 3 * state_bytes(config, config.context_length, dtype.itemsize)
+    bookkeeping = (
+        8 * 3 * (1 + config.num_layers * (config.layers["plain"].mixer.window or 24))
+    )  # positions, tokens read
     assert state.num_bytes() == held + bookkeeping
 
 
@@ -64,7 +66,10 @@ def test_a_state_with_room_for_less_than_the_context_reads_the_same(variant: dic
     whole, short = model.empty_state(2), model.empty_state(2, room=13)
     for piece in ids.split([6, 1, 4, 1, 1], dim=1):
         torch.testing.assert_close(model(piece, short), model(piece, whole), atol=1e-5, rtol=1e-5)
-    assert short.num_bytes() < whole.num_bytes() or model.config.span <= 13
+    assert (
+        short.num_bytes() < whole.num_bytes()
+        or (model.config.layers["plain"].mixer.window or 24) <= 13
+    )
 
 
 def test_reading_more_than_there_is_room_for_is_refused() -> None:

@@ -1,6 +1,6 @@
-"""Causal self-attention with grouped key-value heads, and an optional sliding window.
+"""Causal softmax attention with grouped key-value heads, and an optional sliding window.
 
-Vaswani et al. 2017, arXiv:1706.03762; grouped queries Ainslie et al. 2023, arXiv:2305.13245.
+One function a way to compute it, by device and length; ``causal_attention`` chooses.
 """
 
 import math
@@ -9,66 +9,11 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 from torch.autograd.function import once_differentiable
-
-from training.kernels.heads import place_heads
-from training.models.state import KeyValueCache
-from training.models.variants import TransformerConfig
 
 SHORT = 1024  # longest time whose time x time probabilities are kept on a processor
 BLOCK = 256  # queries of one product there
-
-
-class Attention(nn.Module):
-    """[batch, time, d_model] -> the same, each position reading itself and earlier ones.
-
-    ``value_embedding`` [batch, time, d_kv], where the layer has one, is mixed into the values with
-    two learned weights. ``turns`` are the rotations of the positions (``place_heads``).
-    With a ``cache`` the sequences continue what it holds, at ``positions`` [batch, time]; without
-    one, ``mask`` keeps the documents of a row apart (``document_mask``).
-    """
-
-    def __init__(self, config: TransformerConfig, layer: int) -> None:
-        super().__init__()
-        self.config = config
-        self.query = nn.Linear(config.d_model, config.d_model, bias=False)
-        self.key = nn.Linear(config.d_model, config.d_kv, bias=False)
-        self.value = nn.Linear(config.d_model, config.d_kv, bias=False)
-        self.out = nn.Linear(config.d_model, config.d_model, bias=False)
-        if config.has_value_embedding(layer):
-            self.value_mix = nn.Parameter(torch.empty(2))
-
-    def empty_memory(self, batch: int, room: int, like: Tensor) -> KeyValueCache:
-        """The cache of ``batch`` sequences of ``room`` tokens, of which none was read."""
-        config = self.config
-        slots = min(config.span, room)
-        return KeyValueCache.empty(batch, config.num_kv_heads, slots, config.d_head, like)
-
-    def forward(
-        self,
-        x: Tensor,
-        value_embedding: Tensor | None,
-        turns: Tensor | None,
-        positions: Tensor | None = None,
-        cache: KeyValueCache | None = None,
-        mask: Tensor | None = None,
-    ) -> Tensor:
-        d_head, norm = self.config.d_head, self.config.qk_norm
-        q = place_heads(self.query(x), turns, d_head, norm)
-        k = place_heads(self.key(x), turns, d_head, norm)
-        v = self.value(x)
-        if value_embedding is not None:
-            v = (self.value_mix[0] * v + self.value_mix[1] * value_embedding).to(q.dtype)
-        v = v.unflatten(-1, (-1, d_head)).transpose(1, 2)
-        if cache is None:
-            mixed = causal_attention(q, k, v, self.config.window, mask)
-        else:
-            assert positions is not None
-            keys, values, key_positions = cache.extend(k, v, positions)
-            seen = visible(positions, key_positions, self.config.window)
-            mixed = masked_attention(q, keys, values, seen)
-        return self.out(mixed.transpose(1, 2).flatten(2))
 
 
 def causal_attention(

@@ -3,7 +3,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from training.models.attention import SHORT, causal_attention, masked_attention, short_attention
+from training.kernels.attention import SHORT, causal_attention, masked_attention, short_attention
 
 
 def heads(time: int, num_kv_heads: int = 4) -> tuple[Tensor, Tensor, Tensor]:

@@ -1,0 +1,105 @@
+"""Architectures by name: a function from sizes to the config, for each.
+
+A recipe says ``model: {preset: NAME, vocab_size: ..., ...}``; what the function takes, the recipe
+may say, and what it returns is what runs and checkpoints keep.
+"""
+
+import inspect
+from collections.abc import Callable
+from typing import Any, Literal
+
+from datalake.config import Refusal
+from training.models.configs.attention import AttentionConfig
+from training.models.configs.feed_forward import Activation, DenseConfig
+from training.models.configs.local import LocalConfig
+from training.models.configs.norms import Norm
+from training.models.configs.positions import THETA, Rope
+from training.models.variants import Layer, ModelConfig
+
+
+def tarn(
+    *,
+    vocab_size: int,
+    context_length: int,
+    d_model: int,
+    num_layers: int,
+    num_heads: int,
+    num_kv_heads: int | None = None,
+    d_ff: int | None = None,
+    norm: Literal["rms", "layer"] = "rms",
+    norm_place: Literal["pre", "post", "sandwich", "reordered"] = "pre",
+    activation: Activation = "relu2",
+    positions: Literal["rope", "learned", "sinusoidal", "none"] = "rope",
+    rope_theta: float = THETA,
+    window: int | None = None,
+    tied: bool = False,
+    qk_norm: bool = True,
+    value_embeddings: bool = True,
+    x0_skip: bool = True,
+    token_shift: bool = True,
+) -> ModelConfig:
+    """Tarn's own: the choices that made small models better.
+
+    Bits per byte are of 4 layers of 64 trained with 2e12 FLOPs on Python text, 512 tokens a step,
+    where the defaults came to 2.283 and other seeds to 2.285, 2.289 and 2.297. SwiGLU at equal
+    FLOPs 2.278, tied 2.293, no QK-norm 2.282, no value embeddings (on every second layer) 2.380,
+    no x0 skip 2.299, no token shift 2.318.
+    """
+    if positions != "rope" and rope_theta != THETA:
+        raise Refusal(f"rope_theta must be left out where positions is not rope, got {rope_theta}")
+    mixer = AttentionConfig(
+        num_heads=num_heads,
+        num_kv_heads=num_kv_heads or num_heads,
+        window=window,
+        rope=Rope(theta=rope_theta) if positions == "rope" else None,
+        qk_norm="head" if qk_norm else "none",
+    )
+    layers = {
+        name: Layer(
+            mixer=mixer.model_copy(update={"value_embedding": name == "valued"}),
+            # Four times the width (Vaswani et al. 2017, arXiv:1706.03762).
+            feed_forward=DenseConfig(d_ff=d_ff or 4 * d_model, activation=activation),
+            local=LocalConfig() if token_shift else None,
+        )
+        for name in (("plain", "valued") if value_embeddings else ("plain",))
+    }
+    is_layer_norm = norm == "layer"
+    return ModelConfig(
+        vocab_size=vocab_size,
+        context_length=context_length,
+        d_model=d_model,
+        num_layers=num_layers,
+        layers=layers,
+        pattern=tuple(layers),
+        norm=Norm(kind=norm, gain=is_layer_norm, bias=is_layer_norm),
+        norm_place=norm_place,
+        positions="none" if positions == "rope" else positions,
+        embedding_norm=True,
+        x0_skip=x0_skip,
+        tied=tied,
+    )
+
+
+PRESETS: dict[str, Callable[..., ModelConfig]] = {"tarn": tarn}
+
+
+def spell_out(given: dict[str, Any]) -> dict[str, Any]:
+    """The config that a preset's name and sizes stand for, as plain data.
+
+    Refuses a name that there is not, and settings that the preset lacks or does not know.
+    """
+    sizes = {name: value for name, value in given.items() if name != "preset"}
+    build = PRESETS.get(given["preset"])
+    if build is None:
+        raise Refusal(f"preset must be one of {', '.join(PRESETS)}, got {given['preset']}")
+    known = inspect.signature(build).parameters
+    if unknown := sizes.keys() - known.keys():
+        raise Refusal(
+            f"preset {given['preset']} must be given {', '.join(known)}, got {min(unknown)}"
+        )
+    missing = {name for name, p in known.items() if p.default is p.empty} - sizes.keys()
+    if missing:
+        raise Refusal(
+            f"preset {given['preset']} must be given {min(missing)}, got {', '.join(sizes)}"
+        )
+    return build(**sizes).model_dump()
