@@ -2,14 +2,15 @@
 
 Every tensor has the batch first and a size that does not depend on how much was read, so that
 sequences of different lengths share a batch, and a sequence can be copied (many samples of one
-prompt), dropped (finished) or joined with others: ``select`` and ``join``. A mixer brings the class
-of its memory and makes an empty one (``Mixer.empty_memory``).
+prompt), dropped (finished) or joined with others: ``select`` and ``join``. Tokens that may turn out
+wrong, such as a draft's, are read after a ``mark``, to which ``rollback`` goes back. A mixer brings
+the class of its memory and makes an empty one (``Mixer.empty_memory``).
 """
 
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -17,6 +18,7 @@ from torch import Tensor
 from datalake.config import Refusal
 
 FAR = 2**62  # position of an empty slot: after every query, so causality hides it
+Undo = dict[str, Any]  # what a memory was, by field
 
 
 @dataclass
@@ -34,17 +36,49 @@ class Memory:
         names = [f.name for f in dataclasses.fields(cls)]
         return cls(**{name: _join([getattr(m, name) for m in memories]) for name in names})
 
+    def mark(self, count: int) -> Undo:
+        """What ``rollback`` needs to forget up to ``count`` tokens that are read from here on."""
+        return {f.name: _mark(getattr(self, f.name), count) for f in dataclasses.fields(self)}
+
+    def rollback(self, undo: Undo) -> None:
+        """Remember exactly what was remembered at the ``mark``; it may be gone back to again."""
+        for name, was in undo.items():
+            setattr(self, name, _rolled_back(getattr(self, name), was))
+
     def num_bytes(self) -> int:
         return sum(_num_bytes(getattr(self, f.name)) for f in dataclasses.fields(self))
 
 
 @dataclass
-class KeyValueCache(Memory):
-    """Keys and values of the last positions, in a ring: position p lies in slot p % slots."""
+class Ring(Memory):
+    """Vectors of the last positions, in a ring: position p lies in slot p % slots.
+
+    A subclass adds tensors [batch, ..., slots, d]. A mark costs what the tokens after it overwrite.
+    """
+
+    positions: Tensor  # [batch, slots], FAR where empty
+
+    def mark(self, count: int) -> Undo:
+        slots = self.positions.shape[1]
+        held = self.positions.masked_fill(self.positions == FAR, -1)
+        after = torch.arange(1, min(count, slots) + 1, device=held.device)
+        slot = (held.amax(1, keepdim=True) + after) % slots
+        names = [f.name for f in dataclasses.fields(self)]
+        saved = {name: _gather(getattr(self, name), slot) for name in names}
+        return {"slot": slot, **saved}
+
+    def rollback(self, undo: Undo) -> None:
+        for name, was in undo.items():
+            if name != "slot":
+                write(getattr(self, name), undo["slot"], was)
+
+
+@dataclass
+class KeyValueCache(Ring):
+    """Keys and values of the last positions."""
 
     keys: Tensor  # [batch, num_kv_heads, slots, d_head]
     values: Tensor  # the same
-    positions: Tensor  # [batch, slots], FAR where empty
 
     @classmethod
     def empty(cls, batch: int, num_kv_heads: int, slots: int, d_head: int, like: Tensor) -> Self:
@@ -77,10 +111,9 @@ class KeyValueCache(Memory):
 
     def _write(self, keys: Tensor, values: Tensor, positions: Tensor) -> None:
         slot = positions % self.positions.shape[1]
-        self.positions.scatter_(1, slot, positions)
-        index = slot[:, None, :, None].expand_as(keys)
-        self.keys.scatter_(2, index, keys.to(self.keys.dtype))
-        self.values.scatter_(2, index, values.to(self.values.dtype))
+        write(self.positions, slot, positions)
+        write(self.keys, slot, keys)
+        write(self.values, slot, values)
 
 
 @dataclass
@@ -108,6 +141,56 @@ class DecodingState(Memory):
                 f"room must be the same in all states to join, got {rooms[0]} and {rooms[-1]}"
             )
         return super().join(memories)
+
+    def mark(self, count: int) -> Undo:
+        return {**super().mark(count), "count": count}
+
+    def rollback(self, undo: Undo) -> None:
+        """As of every memory. Refuses to forget more tokens than the mark was made for."""
+        count, was = undo["count"], {name: x for name, x in undo.items() if name != "count"}
+        num_read = int((self.num_read - undo["num_read"]).max())
+        if num_read > count:
+            raise Refusal(f"tokens to forget must be at most the mark's {count}, got {num_read}")
+        super().rollback(was)
+
+
+def write(ring: Tensor, slot: Tensor, new: Tensor) -> None:
+    """Put ``new`` into the slots [batch, time] of ``ring``, [batch, slots] or [..., slots, d]."""
+    if ring.ndim == 2:
+        ring.scatter_(1, slot, new)
+    else:
+        ring.scatter_(-2, _index(slot, new.shape), new.to(ring.dtype))
+
+
+def _gather(ring: Tensor, slot: Tensor) -> Tensor:
+    if ring.ndim == 2:
+        return ring.gather(1, slot)
+    return ring.gather(-2, _index(slot, (*ring.shape[:-2], slot.shape[1], ring.shape[-1])))
+
+
+def _index(slot: Tensor, shape: Sequence[int]) -> Tensor:
+    """``slot`` [batch, time] in the ``shape`` [batch, ..., time, d]."""
+    ones = [1] * (len(shape) - 3)
+    return slot.view(slot.shape[0], *ones, slot.shape[1], 1).expand(*shape)
+
+
+def _mark(part: object, count: int) -> object:
+    if isinstance(part, Tensor):
+        return part.clone()
+    if isinstance(part, Memory):
+        return part.mark(count)
+    return [_mark(item, count) for item in part] if isinstance(part, list) else part
+
+
+def _rolled_back(part: object, was: Any) -> object:
+    if isinstance(part, Tensor):
+        return was.clone()
+    if isinstance(part, Memory):
+        part.rollback(was)
+        return part
+    if isinstance(part, list):
+        return [_rolled_back(*pair) for pair in zip(part, was, strict=True)]
+    return was
 
 
 def _select(part: object, rows: Tensor) -> object:

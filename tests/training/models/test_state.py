@@ -31,6 +31,27 @@ def test_sequences_of_different_lengths_go_on_in_one_batch(variant: dict) -> Non
         torch.testing.assert_close(logits[:, 0], torch.stack(full), atol=1e-4, rtol=1e-4)
 
 
+@variants
+def test_tokens_read_after_a_mark_can_be_forgotten(variant: dict) -> None:
+    model, ids, junk = awake(small_config(**variant)), tokens(2, 24), tokens(2, 5, seed=1)
+    state = model.empty_state(2)
+    for piece in ids.split([5, 4, 1, 1, 8], dim=1):
+        undo = state.mark(5)
+        model(junk, state)
+        state.rollback(undo)
+        logits = model(piece, state)
+    torch.testing.assert_close(logits, model(ids)[:, 11:19], atol=1e-4, rtol=1e-4)
+
+
+def test_forgetting_more_than_was_marked_is_refused() -> None:
+    model = awake(small_config())
+    state = model.empty_state(2)
+    undo = state.mark(2)
+    model(tokens(2, 3), state)
+    with pytest.raises(Refusal, match="tokens to forget must be at most the mark's 2, got 3"):
+        state.rollback(undo)
+
+
 def test_a_selected_sequence_goes_on_without_touching_its_original() -> None:
     model, ids = awake(small_config()), tokens(2, 10)
     state = model.empty_state(2)
