@@ -35,7 +35,7 @@ def test_sequences_of_different_lengths_go_on_in_one_batch(variant: dict) -> Non
 def test_tokens_read_after_a_mark_can_be_forgotten(variant: dict) -> None:
     model, ids, junk = awake(small_config(**variant)), tokens(2, 24), tokens(2, 5, seed=1)
     state = model.empty_state(2)
-    for piece in ids.split([5, 4, 1, 1, 8], dim=1):
+    for piece in ids[:, :19].split([5, 4, 1, 1, 8], dim=1):
         undo = state.mark(5)
         model(junk, state)
         state.rollback(undo)
