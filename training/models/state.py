@@ -50,35 +50,12 @@ class Memory:
 
 
 @dataclass
-class Ring(Memory):
-    """Vectors of the last positions, in a ring: position p lies in slot p % slots.
-
-    A subclass adds tensors [batch, ..., slots, d]. A mark costs what the tokens after it overwrite.
-    """
-
-    positions: Tensor  # [batch, slots], FAR where empty
-
-    def mark(self, count: int) -> Undo:
-        slots = self.positions.shape[1]
-        held = self.positions.masked_fill(self.positions == FAR, -1)
-        after = torch.arange(1, min(count, slots) + 1, device=held.device)
-        slot = (held.amax(1, keepdim=True) + after) % slots
-        names = [f.name for f in dataclasses.fields(self)]
-        saved = {name: _gather(getattr(self, name), slot) for name in names}
-        return {"slot": slot, **saved}
-
-    def rollback(self, undo: Undo) -> None:
-        for name, was in undo.items():
-            if name != "slot":
-                write(getattr(self, name), undo["slot"], was)
-
-
-@dataclass
-class KeyValueCache(Ring):
-    """Keys and values of the last positions."""
+class KeyValueCache(Memory):
+    """Keys and values of the last positions, in a ring: position p lies in slot p % slots."""
 
     keys: Tensor  # [batch, num_kv_heads, slots, d_head]
     values: Tensor  # the same
+    positions: Tensor  # [batch, slots], FAR where empty
 
     @classmethod
     def empty(cls, batch: int, num_kv_heads: int, slots: int, d_head: int, like: Tensor) -> Self:
@@ -109,11 +86,25 @@ class KeyValueCache(Ring):
         self._write(keys[:, :, -slots:], values[:, :, -slots:], positions[:, -slots:])
         return seen
 
+    def mark(self, count: int) -> Undo:
+        """Saves the slots that ``count`` more tokens overwrite, and no others."""
+        slots = self.positions.shape[1]
+        last = self.positions.masked_fill(self.positions == FAR, -1).amax(1, keepdim=True)
+        after = torch.arange(1, min(count, slots) + 1, device=last.device)
+        slot = (last + after) % slots
+        saved = [x.gather(2, _index(slot, x)) for x in (self.keys, self.values)]
+        return {"slot": slot, "positions": self.positions.gather(1, slot), "saved": saved}
+
+    def rollback(self, undo: Undo) -> None:
+        self._put(undo["slot"], *undo["saved"], undo["positions"])
+
     def _write(self, keys: Tensor, values: Tensor, positions: Tensor) -> None:
-        slot = positions % self.positions.shape[1]
-        write(self.positions, slot, positions)
-        write(self.keys, slot, keys)
-        write(self.values, slot, values)
+        self._put(positions % self.positions.shape[1], keys, values, positions)
+
+    def _put(self, slot: Tensor, keys: Tensor, values: Tensor, positions: Tensor) -> None:
+        self.positions.scatter_(1, slot, positions)
+        for ring, new in ((self.keys, keys), (self.values, values)):
+            ring.scatter_(2, _index(slot, ring), new.to(ring.dtype))
 
 
 @dataclass
@@ -154,24 +145,9 @@ class DecodingState(Memory):
         super().rollback(was)
 
 
-def write(ring: Tensor, slot: Tensor, new: Tensor) -> None:
-    """Put ``new`` into the slots [batch, time] of ``ring``, [batch, slots] or [..., slots, d]."""
-    if ring.ndim == 2:
-        ring.scatter_(1, slot, new)
-    else:
-        ring.scatter_(-2, _index(slot, new.shape), new.to(ring.dtype))
-
-
-def _gather(ring: Tensor, slot: Tensor) -> Tensor:
-    if ring.ndim == 2:
-        return ring.gather(1, slot)
-    return ring.gather(-2, _index(slot, (*ring.shape[:-2], slot.shape[1], ring.shape[-1])))
-
-
-def _index(slot: Tensor, shape: Sequence[int]) -> Tensor:
-    """``slot`` [batch, time] in the ``shape`` [batch, ..., time, d]."""
-    ones = [1] * (len(shape) - 3)
-    return slot.view(slot.shape[0], *ones, slot.shape[1], 1).expand(*shape)
+def _index(slot: Tensor, ring: Tensor) -> Tensor:
+    """``slot`` [batch, time] for every head and channel of ``ring`` [batch, heads, slots, d]."""
+    return slot[:, None, :, None].expand(-1, ring.shape[1], -1, ring.shape[3])
 
 
 def _mark(part: object, count: int) -> object:
