@@ -21,8 +21,9 @@ def causal_attention(
 ) -> Tensor:
     """softmax(q k^T / sqrt(d_head)) v over the ``window`` last positions, itself included.
 
-    ``q`` [batch, num_heads, time, d_head], ``k`` and ``v`` [batch, num_kv_heads, time, d_head].
-    ``mask`` is that of ``document_mask`` for as many positions and the same window.
+    ``q`` [batch, num_heads, time, d_head], ``k`` and ``v`` [batch, num_kv_heads, time, d_head];
+    values may be of another width. ``mask`` is that of ``document_mask`` for as many positions and
+    the same window.
     """
     time = q.shape[2]
     if window is not None and window < time:
@@ -31,8 +32,7 @@ def causal_attention(
         return short_attention(q, k, v, mask)
     if mask is not None:
         return masked_attention(q, k, v, mask)
-    grouped = q.shape[1] != k.shape[1]
-    return F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=grouped)
+    return _fused(q, k, v, is_causal=True)
 
 
 def document_mask(numbers: Tensor, window: int | None, dtype: torch.dtype) -> Tensor:
@@ -65,15 +65,17 @@ def short_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None)
     and backward take 6.6 ms there and 1.7 ms here (one thread). With a mask, the forward of 16
     rows of 4 heads of 256 x 32 takes 33 ms there, and 8.7 ms here (8.2 ms without one).
     """
-    batch, num_heads, time, d_head = q.shape
+    batch, num_heads, time, _ = q.shape
     if k.shape[1] != num_heads:
         k, v = (x.repeat_interleave(num_heads // x.shape[1], dim=1) for x in (k, v))
-    q, k, v = (x.reshape(-1, time, d_head) for x in (q, k, v))
-    return _ShortAttention.apply(q, k, v, mask).view(batch, num_heads, time, d_head)
+    q, k, v = (x.reshape(-1, time, x.shape[-1]) for x in (q, k, v))
+    return _ShortAttention.apply(q, k, v, mask).view(batch, num_heads, time, -1)
 
 
 class _ShortAttention(torch.autograd.Function):
-    """[rows, time, d_head] each. dS = P (dP - rowsum(P dP)), as in the textbook.
+    """[rows, time, d_head] each; values may be of another width.
+
+    dS = P (dP - rowsum(P dP)), as in the textbook.
 
     Queries go in blocks, so that the scores of a block stay in the cache and a block does not
     read the keys after it.
@@ -81,7 +83,7 @@ class _ShortAttention(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
-        out, probabilities = torch.empty_like(q), []
+        out, probabilities = v.new_empty(v.shape), []
         scale = q.shape[-1] ** -0.5
         with torch.autocast("cpu", enabled=False):  # it would take the softmax to float32
             for start, end in _query_blocks(q.shape[1]):
@@ -170,6 +172,20 @@ def visible(positions: Tensor, key_positions: Tensor, window: int | None) -> Ten
 
 def masked_attention(q: Tensor, k: Tensor, v: Tensor, seen: Tensor) -> Tensor:
     """Attention where query t of row b reads key s if ``seen[b, t, s]``."""
+    return _fused(q, k.to(q.dtype), v.to(q.dtype), attn_mask=seen[:, None])
+
+
+def _fused(q: Tensor, k: Tensor, v: Tensor, **how: Any) -> Tensor:
+    """Torch's attention. Its fused kernels want one width, so zeros fill up the narrower.
+
+    For 8 heads of 2048 queries of 96 channels and values of 64, forward and backward take 2.1 s
+    as they are and 0.7 s filled up (one thread).
+    """
+    width, scale = v.shape[-1], q.shape[-1] ** -0.5
+    if width < q.shape[-1]:
+        v = F.pad(v, (0, q.shape[-1] - width))
+    elif width > q.shape[-1]:
+        q, k = (F.pad(x, (0, width - x.shape[-1])) for x in (q, k))
     grouped = q.shape[1] != k.shape[1]
-    k, v = k.to(q.dtype), v.to(q.dtype)
-    return F.scaled_dot_product_attention(q, k, v, attn_mask=seen[:, None], enable_gqa=grouped)
+    mixed = F.scaled_dot_product_attention(q, k, v, scale=scale, enable_gqa=grouped, **how)
+    return mixed[..., :width]
