@@ -92,11 +92,15 @@ class KeyValueCache(Memory):
         last = self.positions.masked_fill(self.positions == FAR, -1).amax(1, keepdim=True)
         after = torch.arange(1, min(count, slots) + 1, device=last.device)
         slot = (last + after) % slots
-        saved = [x.gather(2, _index(slot, x)) for x in (self.keys, self.values)]
-        return {"slot": slot, "positions": self.positions.gather(1, slot), "saved": saved}
+        return {
+            "slot": slot,
+            "keys": self.keys.gather(2, _index(slot, self.keys)),
+            "values": self.values.gather(2, _index(slot, self.values)),
+            "positions": self.positions.gather(1, slot),
+        }
 
     def rollback(self, undo: Undo) -> None:
-        self._put(undo["slot"], *undo["saved"], undo["positions"])
+        self._put(**undo)
 
     def _write(self, keys: Tensor, values: Tensor, positions: Tensor) -> None:
         self._put(positions % self.positions.shape[1], keys, values, positions)
