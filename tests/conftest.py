@@ -13,11 +13,18 @@ from hypothesis import settings
 from datalake.workspace import Workspace
 
 # A deadline measures the machine, and a compiled loop's first example waits for its compilation.
-settings.register_profile("tarn", deadline=None)
-settings.load_profile("tarn")
+settings.register_profile("quick", deadline=None, max_examples=30)
+settings.register_profile("thorough", deadline=None)
+settings.load_profile("quick")
 
 # Without an accelerator Triton's kernels run in its interpreter; read when triton is imported.
 os.environ.setdefault("TRITON_INTERPRET", "0" if Path("/dev/nvidiactl").exists() else "1")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Where slow tests run as well, properties are tried on more examples."""
+    if config.option.markexpr == "slow or not slow":
+        settings.load_profile("thorough")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -224,6 +224,7 @@ def test_a_killed_worker_is_replaced_and_changes_no_bit(
     assert made.report["bits_per_byte"] == undisturbed.report["bits_per_byte"]
 
 
+@pytest.mark.slow
 def test_a_killed_driver_is_resumed_in_its_own_mlflow_run_and_changes_no_bit(
     workspace: Workspace, planned: Inputs, undisturbed: Made, tmp_path: Path
 ) -> None:
@@ -259,6 +260,7 @@ def test_two_workers_reach_the_loss_of_one(
     )
 
 
+@pytest.mark.slow
 def test_a_budget_becomes_a_base_model_by_way_of_a_sweep_a_law_and_a_plan(
     workspace: Workspace, inputs: Inputs
 ) -> None:
