@@ -7,16 +7,21 @@ import torch
 from torch import Tensor, nn
 
 from training.models.configs.attention import AttentionConfig
+from training.models.configs.latent_attention import LatentAttentionConfig
 from training.models.feed_forward import FeedForward
-from training.models.local import Shift
+from training.models.local import build_local
 from training.models.mixers.attention import Attention
+from training.models.mixers.latent_attention import LatentAttention
 from training.models.mixers.mixer import Mixer
 from training.models.norms import build_norm
 from training.models.reading import Reading
 from training.models.state import BlockMemory
 from training.models.variants import Layer, ModelConfig
 
-MIXERS: dict[type, Callable[..., Mixer]] = {AttentionConfig: Attention}
+MIXERS: dict[type, Callable[..., Mixer]] = {
+    AttentionConfig: Attention,
+    LatentAttentionConfig: LatentAttention,
+}
 
 
 class Block(nn.Module):
@@ -48,7 +53,7 @@ class Block(nn.Module):
             self.skip = nn.Parameter(torch.empty(2))
         else:
             self.register_parameter("skip", None)
-        self.local = None if layer.local is None else Shift(layer.local, sizes)
+        self.local = None if layer.local is None else build_local(layer.local, sizes)
 
     def empty_memory(self, batch: int, room: int, like: Tensor) -> BlockMemory:
         """What it remembers of ``batch`` sequences of ``room`` tokens, of which none was read."""

@@ -25,6 +25,7 @@ Role = Literal["matrix", "head", "vector", "table"]
 # Where the mixing weights start. For skip and shift the best of a few at 2e12 FLOPs (4 layers of
 # 64, Python text): 0.02 bits per byte better than starting without.
 VECTORS = {"skip": [1.0, 0.2], "shift": 0.5, "value_mix": [1.0, 1.0]}
+FILTERS = ("taps",)  # of convolutions: two axes, yet no matrix; their modules say where they start
 OUTPUTS = ("out", "down")  # matrices that write into the residual stream
 
 
@@ -216,7 +217,7 @@ class LanguageModel(nn.Module):
         for name, parameter in self.named_parameters():
             if parameter is self.head_weight:
                 yield name, parameter, "head"
-            elif parameter.ndim < 2 or name.rpartition(".")[2] in VECTORS:
+            elif parameter.ndim < 2 or name.rpartition(".")[2] in (*VECTORS, *FILTERS):
                 yield name, parameter, "vector"
             else:
                 yield name, parameter, "table" if "embedding" in name else "matrix"

@@ -38,16 +38,21 @@ def tarn(
     x0_skip: bool = True,
     token_shift: bool = True,
 ) -> ModelConfig:
+    convolution: int | None = None,
     """Tarn's own: the choices that made small models better.
 
     Bits per byte are of 4 layers of 64 trained with 2e12 FLOPs on Python text, 512 tokens a step,
     where the defaults came to 2.283 and other seeds to 2.285, 2.289 and 2.297. SwiGLU at equal
     FLOPs 2.278, tied 2.293, no QK-norm 2.282, no value embeddings (on every second layer) 2.380,
-    no x0 skip 2.299, no token shift 2.318.
+    no x0 skip 2.299, no token shift 2.318. ``convolution`` is the width of a filter per channel in
+    the place of the shift.
     """
     if positions != "rope" and rope_theta != THETA:
         raise Refusal(f"rope_theta must be left out where positions is not rope, got {rope_theta}")
     mixer = AttentionConfig(
+    local = LocalConfig() if token_shift else None
+    if convolution is not None:
+        local = LocalConfig(kind="convolution", width=convolution)
         num_heads=num_heads,
         num_kv_heads=num_kv_heads or num_heads,
         window=window,
@@ -59,7 +64,7 @@ def tarn(
             mixer=mixer.model_copy(update={"value_embedding": name == "valued"}),
             # Four times the width (Vaswani et al. 2017, arXiv:1706.03762).
             feed_forward=DenseConfig(d_ff=d_ff or 4 * d_model, activation=activation),
-            local=LocalConfig() if token_shift else None,
+            local=local,
         )
         for name in (("plain", "valued") if value_embeddings else ("plain",))
     }

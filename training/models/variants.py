@@ -14,6 +14,7 @@ from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 from datalake.config import Config, Refusal
 from training.models.configs.attention import AttentionConfig
 from training.models.configs.feed_forward import DenseConfig
+from training.models.configs.latent_attention import LatentAttentionConfig
 from training.models.configs.local import LocalConfig
 from training.models.configs.norms import Norm
 from training.models.configs.parts import Sizes
@@ -22,7 +23,7 @@ MAX_VOCAB_SIZE = 2**20  # three ids, as n-gram baselines pack them, fit 63 bits
 
 # Not strict: what a validator saw before is a list, also in JSON and YAML.
 Names = Annotated[tuple[str, ...], Field(strict=False)]
-Mixer = AttentionConfig
+Mixer = Annotated[AttentionConfig | LatentAttentionConfig, Field(discriminator="kind")]
 FeedForward = DenseConfig
 
 

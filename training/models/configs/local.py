@@ -1,9 +1,10 @@
 """What lets a small model copy cheaply: the last inputs, mixed in before the mixer."""
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from datalake.config import Refusal
 from training.models.configs.parts import Params, Part, Sizes, dense
 
 
@@ -16,6 +17,12 @@ class LocalConfig(Part):
 
     kind: Literal["shift", "convolution"] = "shift"
     width: int = Field(default=2, ge=2)
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.kind == "shift" and self.width != 2:
+            raise Refusal(f"width of a shift must be 2, got {self.width}")
+        return self
 
     def num_params(self, sizes: Sizes) -> Params:
         return dense(0, vectors=sizes.d_model * (1 if self.kind == "shift" else self.width))
