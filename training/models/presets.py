@@ -5,6 +5,7 @@ may say, and what it returns is what runs and checkpoints keep.
 """
 
 import inspect
+import math
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -13,7 +14,7 @@ from training.models.configs.attention import AttentionConfig
 from training.models.configs.feed_forward import Activation, DenseConfig
 from training.models.configs.local import LocalConfig
 from training.models.configs.norms import Norm
-from training.models.configs.positions import THETA, Rope
+from training.models.configs.positions import THETA, Rope, Stretch
 from training.models.variants import Layer, ModelConfig
 
 
@@ -85,7 +86,124 @@ def tarn(
     )
 
 
-PRESETS: dict[str, Callable[..., ModelConfig]] = {"tarn": tarn}
+def gpt2(
+    *,
+    vocab_size: int,
+    context_length: int,
+    d_model: int,
+    num_layers: int,
+    num_heads: int,
+    d_ff: int | None = None,
+    tied: bool = True,
+) -> ModelConfig:
+    """GPT-2: learned positions, layer norms before the parts, biases everywhere, tied.
+
+    Radford et al. 2019.
+    """
+    layer = Layer(
+        mixer=AttentionConfig(num_heads=num_heads, bias=True, out_bias=True),
+        feed_forward=DenseConfig(d_ff=d_ff or 4 * d_model, activation="gelu_tanh", bias=True),
+    )
+    return ModelConfig(
+        vocab_size=vocab_size,
+        context_length=context_length,
+        d_model=d_model,
+        num_layers=num_layers,
+        layers={"full": layer},
+        pattern=("full",),
+        norm=Norm(kind="layer", gain=True, bias=True, eps=1e-5),
+        positions="learned",
+        tied=tied,
+        init="normal",
+    )
+
+
+def llama3(
+    *,
+    vocab_size: int,
+    context_length: int,
+    d_model: int,
+    num_layers: int,
+    num_heads: int,
+    num_kv_heads: int | None = None,
+    d_head: int | None = None,
+    d_ff: int | None = None,
+    rope_theta: float = 500_000.0,
+    rope_stretch: Stretch | None = None,
+    tied: bool = False,
+) -> ModelConfig:
+    """Llama 3: grouped queries, rotary positions, SwiGLU, RMS norms before the parts.
+
+    Grattafiori et al. 2024, arXiv:2407.21783; ``rope_stretch`` is 3.1's way to longer contexts.
+    """
+    layer = Layer(
+        mixer=AttentionConfig(
+            num_heads=num_heads,
+            num_kv_heads=num_kv_heads or num_heads,
+            d_head=d_head,
+            rope=Rope(theta=rope_theta, stretch=rope_stretch),
+        ),
+        feed_forward=DenseConfig(d_ff=d_ff or gated_width(d_model), activation="swiglu"),
+    )
+    return ModelConfig(
+        vocab_size=vocab_size,
+        context_length=context_length,
+        d_model=d_model,
+        num_layers=num_layers,
+        layers={"full": layer},
+        pattern=("full",),
+        norm=Norm(gain=True, eps=1e-5),
+        tied=tied,
+        init="normal",
+    )
+
+
+def gated_width(d_model: int) -> int:
+    """Channels of a gated layer of as many weights as four times the width without a gate.
+
+    A multiple of 8 (Shazeer 2020, arXiv:2002.05202, has 2/3 of them).
+    """
+    return 8 * math.ceil(d_model / 3)
+
+
+def recall(
+    *,
+    vocab_size: int,
+    context_length: int,
+    d_model: int,
+    num_layers: int,
+    num_heads: int,
+    num_slots: int,
+    d_table: int | None = None,
+    host: bool = False,
+) -> ModelConfig:
+    """Tarn's own with what makes recalling cheap: a memory of n-grams before its second mixer.
+
+    There the stream has read its context once, so that the gate knows whether what was found fits;
+    Engram (DeepSeek, January 2026) has it early for the same reason.
+    """
+    base = tarn(
+        vocab_size=vocab_size,
+        context_length=context_length,
+        d_model=d_model,
+        num_layers=num_layers,
+        num_heads=num_heads,
+    )
+    memory = NgramMemoryConfig(num_slots=num_slots, d_table=d_table or d_model // 4, host=host)
+    recalling = base.layers["valued"].model_copy(update={"memory": memory})
+    changes = {
+        "layers": {**base.layers, "recalling": recalling},
+        "first": ("plain", "recalling"),
+    }
+    return ModelConfig.model_validate(base.model_copy(update=changes).model_dump())
+
+
+PRESETS: dict[str, Callable[..., ModelConfig]] = {
+    "tarn": tarn,
+    "gpt2": gpt2,
+    "llama3": llama3,
+    "recall": recall,
+}
 
 
 def spell_out(given: dict[str, Any]) -> dict[str, Any]:
