@@ -38,8 +38,8 @@ def tarn(
     value_embeddings: bool = True,
     x0_skip: bool = True,
     token_shift: bool = True,
-) -> ModelConfig:
     convolution: int | None = None,
+) -> ModelConfig:
     """Tarn's own: the choices that made small models better.
 
     Bits per byte are of 4 layers of 64 trained with 2e12 FLOPs on Python text, 512 tokens a step,
@@ -50,10 +50,10 @@ def tarn(
     """
     if positions != "rope" and rope_theta != THETA:
         raise Refusal(f"rope_theta must be left out where positions is not rope, got {rope_theta}")
-    mixer = AttentionConfig(
     local = LocalConfig() if token_shift else None
     if convolution is not None:
         local = LocalConfig(kind="convolution", width=convolution)
+    mixer = AttentionConfig(
         num_heads=num_heads,
         num_kv_heads=num_kv_heads or num_heads,
         window=window,
