@@ -16,7 +16,8 @@ import numpy as np
 from training.compiled import compiled, inlined
 from training.tokenizer.encoding.merging import NUM_SCRATCH, UNDECIDED, merge
 from training.tokenizer.scanning.scanner import ascii_piece_size, piece_end
-from training.tokenizer.scanning.window import SIZE, window_words
+from training.tokenizer.scanning.short_words import short_key
+from training.tokenizer.scanning.window import SIZE
 
 MOST_INLINE = 4  # ids in a row, and so how many more than there are may be written
 
@@ -28,8 +29,7 @@ _PAIRS = 1 << 15  # of tokens, of which it is known whether they fit
 # byte holds the length, and in a row the number of ids above it. An empty row has no length.
 _LOW, _HIGH, _FIRST, _SECOND = range(4)
 _EMPTY = np.uint64(0)
-_ALL = np.uint64((1 << 64) - 1)
-_LENGTH_PLACE, _COUNT_PLACE = np.uint64(56), np.uint64(60)
+_COUNT_PLACE = np.uint64(60)
 _HALF = np.uint64(32)
 _ID = np.uint64((1 << 32) - 1)
 _HIGH_BITS = np.uint64(40)  # of a product the high bits are the well mixed ones
@@ -37,7 +37,6 @@ _HIGH_BITS = np.uint64(40)  # of a product the high bits are the well mixed ones
 # Odd numbers whose bits look random: 2^64 / golden ratio (Knuth, vol. 3, 6.4), and two of xxHash's.
 _K1, _K2 = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xC2B2AE3D27D4EB4F)
 _K3 = np.uint64(0x165667B19E3779F9)
-_BYTE = np.uint64(8)
 
 _WORDS, _IDS_HELD, DOCUMENT, AT, COUNT, BEFORE = range(6)
 
@@ -100,7 +99,7 @@ def _encode(data, offsets, vocabulary, rule, tables, state, scratch, ids, length
                     count += found
                     at += size
                     continue
-            low, high = _short_key(data, at, size)
+            low, high = short_key(data, at, size)
             row = _short_row(rows, low, high)
             if rows[row, _HIGH] == _EMPTY:
                 row = _remember(data, at, size, low, high, row, vocabulary, tables, state, scratch)
@@ -120,25 +119,6 @@ def _encode(data, offsets, vocabulary, rule, tables, state, scratch, ids, length
         before = count
     state[COUNT] = count
     return 0
-
-
-@inlined
-def _short_key(data, at, size):
-    """Key of a word of 1 .. 15 bytes."""
-    if at + SIZE <= len(data):
-        low, high = window_words(data, at)
-        below = np.uint64(min(size, 8))
-        above = np.uint64(max(size, 8) - 8)
-        low = low & (_ALL >> (np.uint64(64) - (below << np.uint64(3))))
-        high = high & ((np.uint64(1) << (above << np.uint64(3))) - np.uint64(1))
-    else:
-        low, high = _EMPTY, _EMPTY
-        for i in range(size - 1, -1, -1):
-            if i < 8:
-                low = low << _BYTE | np.uint64(data[at + i])
-            else:
-                high = high << _BYTE | np.uint64(data[at + i])
-    return low, high | np.uint64(size) << _LENGTH_PLACE
 
 
 @inlined

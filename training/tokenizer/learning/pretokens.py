@@ -32,13 +32,11 @@ from training.tokenizer.learning.word_table import (
     long_row,
     long_table,
     mixed,
-    short_byte,
-    short_key,
-    short_length,
     short_row,
     short_table,
 )
 from training.tokenizer.scanning.scanner import RULES, ascii_piece_size, piece_end, scan_table
+from training.tokenizer.scanning.short_words import short_byte, short_key, short_length
 from training.tokenizer.scanning.window import SIZE
 from training.tokenizer.texts import Texts, frozen
 

@@ -1,7 +1,7 @@
 """Byte strings interned in open-addressing tables, for compiled loops that see each many times.
 
-A word of up to fifteen bytes *is* its key: its bytes and its length in two numbers, which lie in
-the row with the value, so finding it compares two numbers and touches no text. A longer word is
+A word of up to fifteen bytes *is* its key (``scanning/short_words.py``), which lies in the row with
+the value, so finding it compares two numbers and touches no text. A longer word is
 found by a hash, and its bytes are compared with those that the owner of the table keeps in a text.
 All numbers are unsigned, of 64 bits.
 """
@@ -17,12 +17,10 @@ LOW, HIGH, VALUE = range(3)  # columns of a short word's row; HIGH is zero where
 HASH, PLACE, LENGTH, LONG_VALUE = range(4)  # of a long word's: its bytes in the text; HASH as HIGH
 EMPTY = np.uint64(0)
 
-_ALL = np.uint64((1 << 64) - 1)
-_LENGTH_BITS = np.uint64(56)  # the length is above the fifteen bytes
 # Odd numbers whose bits look random: 2^64 / golden ratio (Knuth, vol. 3, 6.4), and two of xxHash's.
 _K1, _K2 = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xC2B2AE3D27D4EB4F)
 _K3 = np.uint64(0x165667B19E3779F9)
-_HALF, _BYTE = np.uint64(32), np.uint64(8)
+_HALF = np.uint64(32)
 
 
 def short_table(num_rows: int) -> np.ndarray:
@@ -47,38 +45,6 @@ def doubled_long(rows: np.ndarray) -> np.ndarray:
     grown = long_table(2 * len(rows))
     _copy_long(rows, grown)
     return grown
-
-
-@inlined
-def short_key(data, at, size):
-    """Key, low and high, of the word ``data[at:at + size]`` of 1 .. 15 bytes."""
-    if at + SIZE <= len(data):
-        low, high = window_words(data, at)
-        below = np.uint64(min(size, 8))
-        above = np.uint64(max(size, 8) - 8)
-        low = low & (_ALL >> (np.uint64(64) - below * _BYTE))
-        high = high & ((np.uint64(1) << (above * _BYTE)) - np.uint64(1))
-    else:
-        low, high = EMPTY, EMPTY
-        for i in range(size - 1, -1, -1):
-            if i < 8:
-                low = low << _BYTE | np.uint64(data[at + i])
-            else:
-                high = high << _BYTE | np.uint64(data[at + i])
-    return low, high | np.uint64(size) << _LENGTH_BITS
-
-
-@inlined
-def short_length(high):
-    """Length of the word with that key."""
-    return np.int64(high >> _LENGTH_BITS)
-
-
-@inlined
-def short_byte(low, high, i):
-    """Byte ``i`` of the word with that key."""
-    part = low if i < 8 else high
-    return np.uint8(part >> np.uint64(8 * (i & 7)) & np.uint64(0xFF))
 
 
 @inlined

@@ -16,12 +16,10 @@ from training.tokenizer.learning.word_table import (
     long_hash,
     long_row,
     long_table,
-    short_byte,
-    short_key,
-    short_length,
     short_row,
     short_table,
 )
+from training.tokenizer.scanning.short_words import short_byte, short_key, short_length
 from training.tokenizer.scanning.window import SIZE
 
 short_words = st.binary(min_size=1, max_size=SIZE - 1)
