@@ -6,7 +6,6 @@ that attention and whatever else looks back stops at its beginning: positions th
 not keep conversations apart, and a mask keyed on the end token would cut one with two turns in it.
 """
 
-from bisect import bisect_left, insort
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from datalake.config import Refusal
+from training.data.best_fit import best_fit
 from training.tokenizer import chat
 from training.tokenizer.bpe import Tokenizer
 from training.tokenizer.chat import Message, Rendered
@@ -140,14 +140,17 @@ def pack(conversations: Sequence[Rendered], context_length: int) -> PackedRows:
                 f"conversation {number} must fit a row of {length} tokens, "
                 f"got {len(conversation.ids)}"
             )
-    places = best_fit([len(c.ids) for c in conversations], length)
+    lengths = np.array([len(conversation.ids) for conversation in conversations])
+    rows, starts = best_fit(lengths, length)
+    in_order = np.lexsort((starts, rows))
+    places = np.split(in_order, np.flatnonzero(np.diff(rows[in_order])) + 1)
     tokens = np.zeros((len(places), length), conversations[0].ids.dtype)
     learned = np.zeros(tokens.shape, bool)
     conversation_ids = np.zeros(tokens.shape, np.int32)
     position = np.zeros(tokens.shape, np.int32)
-    for row, numbers in enumerate(places):
+    for row, in_row in enumerate(places):
         start = 0
-        for place, number in enumerate(numbers):
+        for place, number in enumerate(in_row):
             here = conversations[number]
             span = slice(start, start + len(here.ids))
             tokens[row, span] = here.ids
@@ -156,7 +159,8 @@ def pack(conversations: Sequence[Rendered], context_length: int) -> PackedRows:
             conversation_ids[row, span] = place + 1
             position[row, span] = np.arange(len(here.ids))
             start = span.stop
-    return PackedRows(tokens, learned, conversation_ids, position, tuple(map(tuple, places)))
+    numbers = tuple(tuple(row.tolist()) for row in places)
+    return PackedRows(tokens, learned, conversation_ids, position, numbers)
 
 
 def pad(conversations: Sequence[Rendered]) -> tuple[np.ndarray, np.ndarray]:
@@ -174,26 +178,6 @@ def pad(conversations: Sequence[Rendered]) -> tuple[np.ndarray, np.ndarray]:
         tokens[number, : len(conversation.ids)] = conversation.ids
         learned[number, : len(conversation.ids)] = conversation.learned
     return tokens, learned
-
-
-def best_fit(lengths: Sequence[int], capacity: int) -> list[list[int]]:
-    """Numbers of the lengths in each row: longest first, each where the least room is left over.
-
-    Best fit decreasing needs at most 11/9 of the fewest rows (Johnson 1974). Ties go to the
-    earlier length and the earlier row.
-    """
-    rows: list[list[int]] = []
-    room: list[tuple[int, int]] = []  # what is left, number of the row; sorted
-    for number in sorted(range(len(lengths)), key=lambda n: (-lengths[n], n)):
-        place = bisect_left(room, (lengths[number], -1))
-        if place == len(room):
-            rows.append([])
-            left, row = capacity, len(rows) - 1
-        else:
-            left, row = room.pop(place)
-        rows[row].append(number)
-        insort(room, (left - lengths[number], row))
-    return rows
 
 
 def _user(row: dict[str, Any]) -> Message:

@@ -9,7 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from alignment.conversations import (
-    best_fit,
     in_turns,
     pack,
     pad,
@@ -167,15 +166,6 @@ def test_packing_fills_rows_well_and_gives_the_same_rows_again() -> None:
     assert rows.fill > 0.9
     again = pack(conversations, 255)
     assert (again.tokens == rows.tokens).all() and again.places == rows.places
-
-
-@given(st.lists(st.integers(1, 50), min_size=1, max_size=60))
-def test_best_fit_overfills_no_row_and_leaves_no_two_that_could_be_one(lengths: list[int]) -> None:
-    rows = best_fit(lengths, 50)
-    assert sorted(n for row in rows for n in row) == list(range(len(lengths)))
-    sizes = [sum(lengths[n] for n in row) for row in rows]
-    assert max(sizes) <= 50
-    assert all(a + b > 50 for i, a in enumerate(sizes) for b in sizes[i + 1 :])
 
 
 def test_both_answers_of_a_pair_follow_the_same_prompt() -> None:
