@@ -108,13 +108,6 @@ def hold_out(
     return HeldOut(fraction, seed, frozenset(others))
 
 
-def held_out(
-    clusters: np.ndarray, sources: np.ndarray, fraction: float, seed: int = 0
-) -> np.ndarray:
-    """Which documents are for validation, bool ``[documents]``, as ``hold_out`` chooses."""
-    return hold_out(pa.array(clusters), pa.array(sources), fraction, seed)(clusters)
-
-
 def shuffled(
     doc_ids: np.ndarray, copies: np.ndarray, seed: int = 0
 ) -> tuple[np.ndarray, np.ndarray]:

@@ -13,7 +13,6 @@ from training.data.packing import (
     Documents,
     arrange,
     copies,
-    held_out,
     hold_out,
     pack,
     shuffled,
@@ -45,6 +44,13 @@ def table_of(
     packing = arrange(np.diff(documents.offsets), order, draws, context_length)
     batches = pack(documents, packing, "train", END, vocab_size, **how)
     return pa.Table.from_batches([batch.cast(ARROW) for batch in batches], ARROW)
+
+
+def held_out(
+    clusters: np.ndarray, sources: np.ndarray, fraction: float, seed: int = 0
+) -> np.ndarray:
+    """Which documents are for validation, bool ``[documents]``."""
+    return hold_out(pa.array(clusters), pa.array(sources), fraction, seed)(clusters)
 
 
 @st.composite
