@@ -13,6 +13,7 @@ from training.models.local import build_local
 from training.models.mixers.attention import Attention
 from training.models.mixers.latent_attention import LatentAttention
 from training.models.mixers.mixer import Mixer
+from training.models.ngram_memory import LastIds, NgramMemory
 from training.models.norms import build_norm
 from training.models.reading import Reading
 from training.models.state import BlockMemory
@@ -27,8 +28,8 @@ MIXERS: dict[type, Callable[..., Mixer]] = {
 class Block(nn.Module):
     """[batch, time, d_model] -> the same.
 
-    x <- a x + b x0 (where x0_skip); x <- x + mixer(local(norm(x))); x <- x + ffn(norm(x)), with
-    norms where ``norm_place`` says.
+    x <- a x + b x0 (where x0_skip); x <- x + ngrams(x) (where it has a memory of them);
+    x <- x + mixer(local(norm(x))); x <- x + ffn(norm(x)), with norms where ``norm_place`` says.
     """
 
     def __init__(
@@ -54,17 +55,36 @@ class Block(nn.Module):
         else:
             self.register_parameter("skip", None)
         self.local = None if layer.local is None else build_local(layer.local, sizes)
+        self.ngrams = None if layer.memory is None else NgramMemory(layer.memory, sizes)
 
     def empty_memory(self, batch: int, room: int, like: Tensor) -> BlockMemory:
         """What it remembers of ``batch`` sequences of ``room`` tokens, of which none was read."""
         local = None if self.local is None else self.local.empty_memory(batch, room, like)
-        return BlockMemory(mixer=self.mixer.empty_memory(batch, room, like), local=local)
+        ngrams = None if self.ngrams is None else self.ngrams.empty_memory(batch, room, like)
+        mixer = self.mixer.empty_memory(batch, room, like)
+        return BlockMemory(mixer=mixer, local=local, ngrams=ngrams)
+
+    def look_up(self, seen: Reading, memory: BlockMemory | None = None) -> Tensor | None:
+        """What its memory of n-grams finds, if it has one; needs the tokens alone."""
+        if self.ngrams is None:
+            return None
+        ngrams = None if memory is None else cast(LastIds, memory.ngrams)
+        return self.ngrams.look_up(seen, ngrams)
 
     def forward(
-        self, x: Tensor, x0: Tensor, seen: Reading, memory: BlockMemory | None = None
+        self,
+        x: Tensor,
+        x0: Tensor,
+        seen: Reading,
+        memory: BlockMemory | None = None,
+        found: Tensor | None = None,
     ) -> Tensor:
+        """``found`` is what ``look_up`` gave."""
         if self.skip is not None:
             x = self.skip[0] * x + self.skip[1] * x0
+        if self.ngrams is not None:
+            h = self.ngrams(x, found)
+            x = x + (h if self.scale == 1 else self.scale * h)
         h = self._before(x, "mixer_norm")
         if self.local is not None:
             h = self.local(h, seen, None if memory is None else memory.local)

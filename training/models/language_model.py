@@ -5,7 +5,7 @@ stream; a norm; a head. ``variants.py`` says what there is to choose.
 """
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from typing import Literal, cast
 
 import torch
@@ -88,8 +88,14 @@ class LanguageModel(nn.Module):
         """
         seen = self._reading(tokens, state, documents)
         x = x0 = self._embedded(seen)
-        for layer, block in enumerate(self.blocks):
-            x = block(x, x0, seen, None if state is None else state.blocks[layer])
+        blocks = cast(Sequence[Block], self.blocks)  # a ModuleList forgets of what
+        memories = [None] * len(blocks) if state is None else state.blocks
+        # All before the first layer, so that what lies in host memory is there when it is needed.
+        found = [
+            block.look_up(seen, memory) for block, memory in zip(blocks, memories, strict=True)
+        ]
+        for block, memory, rows in zip(blocks, memories, found, strict=True):
+            x = block(x, x0, seen, memory, rows)
         if state is not None:
             state.num_read = state.num_read + tokens.shape[1]
         return self.norm(x) if self.config.final_norm else x
@@ -166,7 +172,7 @@ class LanguageModel(nn.Module):
         context = self.config.context_length
         room = context if room is None else min(room, context)
         like = self.head_weight.new_empty(0, dtype=compute_dtype(self.head_weight))
-        blocks = cast(Iterable[Block], self.blocks)  # a ModuleList forgets of what
+        blocks = cast(Sequence[Block], self.blocks)
         return DecodingState(
             num_read=torch.zeros(batch, dtype=torch.int64, device=like.device),
             room=room,

@@ -13,6 +13,7 @@ from datalake.config import Refusal
 from training.models.configs.attention import AttentionConfig
 from training.models.configs.feed_forward import Activation, DenseConfig
 from training.models.configs.local import LocalConfig
+from training.models.configs.ngram_memory import NgramMemoryConfig
 from training.models.configs.norms import Norm
 from training.models.configs.positions import THETA, Rope, Stretch
 from training.models.variants import Layer, ModelConfig
@@ -166,10 +167,43 @@ def gated_width(d_model: int) -> int:
     return 8 * math.ceil(d_model / 3)
 
 
+def recall(
+    *,
+    vocab_size: int,
+    context_length: int,
+    d_model: int,
+    num_layers: int,
+    num_heads: int,
+    num_slots: int,
+    d_table: int | None = None,
+    host: bool = False,
+) -> ModelConfig:
+    """Tarn's own with what makes recalling cheap: a memory of n-grams before its second mixer.
+
+    There the stream has read its context once, so that the gate knows whether what was found fits;
+    Engram (DeepSeek, January 2026) has it early for the same reason.
+    """
+    base = tarn(
+        vocab_size=vocab_size,
+        context_length=context_length,
+        d_model=d_model,
+        num_layers=num_layers,
+        num_heads=num_heads,
+    )
+    memory = NgramMemoryConfig(num_slots=num_slots, d_table=d_table or d_model // 4, host=host)
+    recalling = base.layers["valued"].model_copy(update={"memory": memory})
+    changes = {
+        "layers": {**base.layers, "recalling": recalling},
+        "first": ("plain", "recalling"),
+    }
+    return ModelConfig.model_validate(base.model_copy(update=changes).model_dump())
+
+
 PRESETS: dict[str, Callable[..., ModelConfig]] = {
     "tarn": tarn,
     "gpt2": gpt2,
     "llama3": llama3,
+    "recall": recall,
 }
 
 

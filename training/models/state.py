@@ -117,6 +117,7 @@ class BlockMemory(Memory):
 
     mixer: Memory
     local: Memory | None = None  # the last inputs of the mixer
+    ngrams: Memory | None = None  # the last tokens, where it has a memory of n-grams
 
 
 @dataclass

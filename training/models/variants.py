@@ -16,6 +16,7 @@ from training.models.configs.attention import AttentionConfig
 from training.models.configs.feed_forward import DenseConfig
 from training.models.configs.latent_attention import LatentAttentionConfig
 from training.models.configs.local import LocalConfig
+from training.models.configs.ngram_memory import NgramMemoryConfig
 from training.models.configs.norms import Norm
 from training.models.configs.parts import Sizes
 
@@ -33,6 +34,7 @@ class Layer(Config):
     mixer: Mixer
     feed_forward: FeedForward | None
     local: LocalConfig | None = None
+    memory: NgramMemoryConfig | None = None  # read before the mixer
 
 
 class ModelConfig(Config):
