@@ -79,18 +79,19 @@ class LatentAttention(Mixer):
             assert seen.positions is not None
             cache = cast(LatentCache, memory)
             cache.extend(tokens, seen.positions)
-            slots = torch.arange(cache.tokens.shape[1], device=x.device)[None]
-            readable = visible(seen.positions, slots, None)
-            if self._is_absorbed(x.shape[1]):
+            slots = cache.tokens.shape[1]
+            places = torch.arange(slots, device=x.device)[None]
+            readable = visible(seen.positions, places, None)
+            if self._is_absorbed(x.shape[1], slots):
                 mixed = self._absorbed(q, cache.tokens, readable)
             else:
                 mixed = masked_attention(q, *self._expanded(cache.tokens), readable)
         return self.out(mixed.transpose(1, 2).flatten(2))
 
-    def _is_absorbed(self, time: int) -> bool:
+    def _is_absorbed(self, time: int, slots: int) -> bool:
         """Whether ``time`` queries of a head read latents with fewer FLOPs than expanded ones."""
-        expanded = self.config.d_key + self.config.d_value
-        return time * (2 * self.config.kv_rank - expanded) <= self.config.kv_rank * expanded
+        rank, expanded = self.config.kv_rank, self.config.d_key + self.config.d_value
+        return time * (rank * expanded + slots * (2 * rank - expanded)) <= slots * rank * expanded
 
     def _queries(self, x: Tensor, turns: Tensor | None) -> Tensor:
         """[batch, num_heads, time, d_key + d_rope], of which the last channels are turned."""
