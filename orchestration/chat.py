@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from orchestration.freshness import Last
     from training.checkpoint import Checkpoint
     from training.inference.conversation import Conversation
+    from training.models.language_model import LanguageModel
     from training.tokenizer.bpe import Tokenizer
 
 ASSETS = {"base": "base_model", "sft": "sft_model", "dpo": "dpo_model", "chat": "chat_model"}
@@ -39,21 +40,16 @@ _DRAWN |= {0x7F: 0x2421} | dict.fromkeys(range(0x80, 0xA0), 0xFFFD)
 def open_conversation(
     model: str, temperature: float, max_new_tokens: int | None, seed: int, history: bool
 ) -> tuple["Conversation", str]:
-    """The conversation with ``model`` (a name of ``ASSETS`` or a path), and what it is.
+    """The conversation with ``model``, and what it is.
+
+    It is a name of ``ASSETS``, or the folder of a checkpoint, a run, or a published model.
 
     An answer may take a quarter of the context where ``max_new_tokens`` is not given.
     Raises Refusal where there is no such model, and for settings out of range.
     """
-    checkpoint = find_checkpoint(model)
-    tokenizer = _tokenizer_of(checkpoint)
-    # Loading the compiled encoder takes seconds: a person types meanwhile.
-    threading.Thread(target=tokenizer.encode, args=("",)).start()
-    from training.hardware import apply_threads
-    from training.inference.checkpointed import load_model
+    loaded, tokenizer, name, place = _opened(model)
     from training.inference.conversation import Conversation, Decoding
 
-    apply_threads(1)  # one token at a time is too little work to be shared
-    loaded = load_model(checkpoint, tokenizer.vocab_size)
     decoding = Decoding(
         max_new_tokens=loaded.config.context_length // 4
         if max_new_tokens is None
@@ -62,7 +58,44 @@ def open_conversation(
         seed=seed,
     )
     num_params = sum(parameter.numel() for parameter in loaded.parameters())
-    return Conversation(loaded, tokenizer, decoding, history), _describe(checkpoint, num_params)
+    size = f"{num_params / 1e6:.1f}M" if num_params >= 1e5 else f"{num_params:,}"
+    what = f"{name}, {size} parameters\nfrom {place}"
+    return Conversation(loaded, tokenizer, decoding, history), what
+
+
+def _opened(model: str) -> tuple["LanguageModel", "Tokenizer", str, Path]:
+    """The model, its tokenizer, what it is called and where it lies."""
+    path = Path(model).expanduser()
+    if model not in ASSETS and _is_published(path):
+        return _opened_published(path)
+    checkpoint = find_checkpoint(model)
+    tokenizer = tokenizer_of(checkpoint)
+    _warm_up(tokenizer)
+    from training.inference.checkpointed import load_model
+
+    run = checkpoint.path.resolve().parent
+    name = checkpoint.manifest.get("about", {}).get("asset", run.name)
+    loaded = load_model(checkpoint, tokenizer.vocab_size)
+    return loaded, tokenizer, f"{name} step {checkpoint.step:,}", run
+
+
+def _opened_published(path: Path) -> tuple["LanguageModel", "Tokenizer", str, Path]:
+    from training.inference import published
+    from training.tokenizer.bpe import Tokenizer
+
+    published.check(path)
+    tokenizer = Tokenizer.load(path)
+    _warm_up(tokenizer)
+    loaded = published.load_model(path, tokenizer.vocab_size)
+    return loaded, tokenizer, path.resolve().name, path.resolve()
+
+
+def _warm_up(tokenizer: "Tokenizer") -> None:
+    """Loading the compiled encoder takes seconds: a person types meanwhile."""
+    threading.Thread(target=tokenizer.encode, args=("",)).start()
+    from training.hardware import apply_threads
+
+    apply_threads(1)  # one token at a time is too little work to be shared
 
 
 def find_checkpoint(model: str) -> "Checkpoint":
@@ -84,6 +117,11 @@ def find_checkpoint(model: str) -> "Checkpoint":
     )
 
 
+def _is_published(path: Path) -> bool:
+    """Whether ``path`` is a folder as other tools write them, and not one of ours."""
+    return (path / "config.json").is_file() and not (path / "manifest.json").is_file()
+
+
 def _load(path: Path) -> "Checkpoint":
     from training import checkpoint
 
@@ -96,7 +134,7 @@ def _load(path: Path) -> "Checkpoint":
     )
 
 
-def _tokenizer_of(checkpoint: "Checkpoint") -> "Tokenizer":
+def tokenizer_of(checkpoint: "Checkpoint") -> "Tokenizer":
     """The tokenizer that the manifest names, or else the newest one."""
     from training.tokenizer.bpe import Tokenizer
 
@@ -120,13 +158,6 @@ def _last(key: str) -> "Last | None":
     from orchestration import freshness
 
     return freshness.last(dg.DagsterInstance.get(), key)
-
-
-def _describe(checkpoint: "Checkpoint", num_params: int) -> str:
-    run = checkpoint.path.resolve().parent
-    name = checkpoint.manifest.get("about", {}).get("asset", run.name)
-    size = f"{num_params / 1e6:.1f}M" if num_params >= 1e5 else f"{num_params:,}"
-    return f"{name} step {checkpoint.step:,}, {size} parameters\nfrom {run}"
 
 
 class Session:

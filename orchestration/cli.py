@@ -84,7 +84,8 @@ def chat(
     model: Annotated[
         str,
         typer.Option(
-            help="base, sft, dpo or chat, as last made; or the folder of a checkpoint or run."
+            help="base, sft, dpo or chat, as last made; or the folder of a checkpoint, a run, or a "
+            "model that others published."
         ),
     ] = "chat",
     once: Annotated[
@@ -115,6 +116,25 @@ def chat(
             raise typer.Exit(2)
     except Refusal as refusal:
         _refuse(refusal, errors)
+
+
+@app.command()
+def export(
+    model: Annotated[
+        str,
+        typer.Argument(
+            help="base, sft, dpo or chat, as last made; or the folder of a checkpoint or run."
+        ),
+    ],
+    folder: Annotated[Path, typer.Argument(help="New folder: config, weights and tokenizer.")],
+) -> None:
+    """Write a model as a folder that transformers and others load."""
+    from orchestration.export import export as write
+
+    try:
+        console.print(escape(write(model, folder)), soft_wrap=True)
+    except Refusal as refusal:
+        _refuse(refusal)
 
 
 @app.command()

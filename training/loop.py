@@ -12,7 +12,7 @@ checkpoints, and whoever is interested follows that file.
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -24,6 +24,7 @@ from datalake.config import Config, Refusal
 from training import checkpoint
 from training.checkpoint import Checkpoint
 from training.hardware import Hardware, Precision, probe
+from training.models.experts import balance
 from training.models.variants import ModelConfig
 from training.optim import Optimizer, Trainable
 from training.parallel.data_parallel import DataParallel
@@ -121,7 +122,8 @@ def run(
             rate = multiplier(step, num_steps, config.optimizer)
             optimizer.step(rate)
             optimizer.zero_grad()
-            run.progress.count(taken, rate)
+            loads = balance(model.modules(), ranks.average)
+            run.progress.count(replace(taken, metrics={**taken.metrics, **loads}), rate)
             if (step + 1) % config.checkpoint_steps == 0 and step + 1 < num_steps:
                 run.save()
 

@@ -10,6 +10,7 @@ from training.kernels.linear_cross_entropy import (
     linear_cross_entropy,
     token_nats,
 )
+from training.models.experts import Routing
 from training.models.language_model import LanguageModel
 
 
@@ -26,11 +27,19 @@ def next_token_loss(
     each row, -1 where it is not filled: each is read as if it were alone, and its first token is
     not scored; without them a row is one piece. Where no row has several there is nothing to keep
     apart, which saves a twentieth of the time.
+
+    Layers of experts count the scored tokens that each expert got, and add what their settings say
+    of balance and logits.
     """
-    hidden = _hidden(model, tokens, pieces if has_several else None)
-    return linear_cross_entropy(
-        hidden, model.head_weight, targets(tokens, pieces).flatten(), chunk_rows
-    )
+    routing: list[Routing] = []
+    hidden = _hidden(model, tokens, pieces if has_several else None, routing)
+    wanted = targets(tokens, pieces).flatten()
+    loss = linear_cross_entropy(hidden, model.head_weight, wanted, chunk_rows)
+    for route in routing:
+        counted = wanted != UNSCORED
+        loss = loss + route.penalty(counted)
+        route.count(counted)
+    return loss
 
 
 @torch.no_grad()
@@ -52,10 +61,15 @@ def targets(tokens: Tensor, pieces: Tensor | None = None) -> Tensor:
     return torch.where((before == here) & (here >= 0), tokens[:, 1:], UNSCORED)
 
 
-def _hidden(model: LanguageModel, tokens: Tensor, pieces: Tensor | None) -> Tensor:
+def _hidden(
+    model: LanguageModel,
+    tokens: Tensor,
+    pieces: Tensor | None,
+    routing: list[Routing] | None = None,
+) -> Tensor:
     """Hidden states [batch * time, d_model] of all tokens but the last of each row."""
     documents = None if pieces is None else pieces[:, :-1]
-    return model.hidden(tokens[:, :-1], documents=documents).flatten(0, 1)
+    return model.hidden(tokens[:, :-1], documents=documents, routing=routing).flatten(0, 1)
 
 
 def answer_log_probs(

@@ -29,6 +29,8 @@ class Trainable(Protocol):
 
     def parameters(self) -> Iterator[nn.Parameter]: ...
 
+    def modules(self) -> Iterator[nn.Module]: ...
+
     def state_dict(self) -> dict[str, Any]: ...
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> Any: ...
@@ -84,7 +86,10 @@ class Optimizer:
 
 
 class Muon:
-    """Momentum, orthogonalised: one batched product per shape of matrix."""
+    """Momentum, orthogonalised: one batched product per shape of matrix.
+
+    A parameter [..., rows, columns] is a stack of matrices, as experts have it.
+    """
 
     def __init__(
         self, parameters: dict[str, nn.Parameter], momentum: float, dtype: torch.dtype
@@ -112,15 +117,18 @@ class Muon:
         gradients = [w.grad for w in weights if w.grad is not None]
         torch._foreach_lerp_(moments, gradients, 1 - self.momentum)
         ahead = torch._foreach_lerp(gradients, moments, self.momentum)
-        wide = [m.mT if m.shape[0] > m.shape[1] else m for m in ahead]
-        updates = orthogonalize(torch.stack(wide), self.dtype).to(wide[0].dtype).unbind()
-        for weight, update in zip(weights, updates, strict=True):
-            rows, columns = weight.shape
+        wide = [m.mT if m.shape[-2] > m.shape[-1] else m for m in ahead]
+        stacks = [m.reshape(-1, *m.shape[-2:]) for m in wide]
+        updates = orthogonalize(torch.cat(stacks), self.dtype).to(wide[0].dtype)
+        parts = updates.split([len(stack) for stack in stacks])
+        for weight, update in zip(weights, parts, strict=True):
+            rows, columns = weight.shape[-2:]
             rate = lr * max(1, rows / columns) ** 0.5
-            weight.sub_(update.mT if rows > columns else update, alpha=rate)
+            turned = update.mT if rows > columns else update
+            weight.sub_(turned.reshape(weight.shape), alpha=rate)
 
     def _long_and_short(self, name: str) -> tuple[int, int]:
-        rows, columns = self.parameters[name].shape
+        rows, columns = self.parameters[name].shape[-2:]
         return max(rows, columns), min(rows, columns)
 
     def state_dict(self) -> dict[str, Tensor]:

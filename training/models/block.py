@@ -7,7 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from training.models.configs.attention import AttentionConfig
+from training.models.configs.experts import ExpertsConfig
+from training.models.configs.feed_forward import DenseConfig
 from training.models.configs.latent_attention import LatentAttentionConfig
+from training.models.experts import Experts, Routing
 from training.models.feed_forward import FeedForward
 from training.models.local import build_local
 from training.models.mixers.attention import Attention
@@ -22,6 +25,10 @@ from training.models.variants import Layer, ModelConfig
 MIXERS: dict[type, Callable[..., Mixer]] = {
     AttentionConfig: Attention,
     LatentAttentionConfig: LatentAttention,
+}
+FEED_FORWARDS: dict[type, Callable[..., nn.Module]] = {
+    DenseConfig: FeedForward,
+    ExpertsConfig: Experts,
 }
 
 
@@ -43,9 +50,10 @@ class Block(nn.Module):
         self.mixer = MIXERS[type(layer.mixer)](layer.mixer, sizes)
         names = ["mixer_norm"]
         if layer.feed_forward is not None:
-            self.feed_forward = FeedForward(layer.feed_forward, sizes)
+            self.feed_forward = FEED_FORWARDS[type(layer.feed_forward)](layer.feed_forward, sizes)
             names.append("feed_forward_norm")
         self.has_feed_forward = layer.feed_forward is not None
+        self.has_experts = isinstance(layer.feed_forward, ExpertsConfig)
         if self.place == "sandwich":
             names += [name.replace("norm", "out_norm") for name in names]
         for name in names:
@@ -78,8 +86,9 @@ class Block(nn.Module):
         seen: Reading,
         memory: BlockMemory | None = None,
         found: Tensor | None = None,
+        routing: list[Routing] | None = None,
     ) -> Tensor:
-        """``found`` is what ``look_up`` gave."""
+        """``found`` is what ``look_up`` gave; experts write down in ``routing`` what they chose."""
         if self.skip is not None:
             x = self.skip[0] * x + self.skip[1] * x0
         if self.ngrams is not None:
@@ -94,7 +103,8 @@ class Block(nn.Module):
         x = self._after(x, h, "mixer_norm")
         if not self.has_feed_forward:
             return x
-        h = self.feed_forward(self._before(x, "feed_forward_norm"))
+        h = self._before(x, "feed_forward_norm")
+        h = self.feed_forward(h, routing) if self.has_experts else self.feed_forward(h)
         return self._after(x, h, "feed_forward_norm")
 
     def _before(self, x: Tensor, norm: str) -> Tensor:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from datalake.config import Refusal
 from training.kernels.attention import document_mask
 from training.models.block import Block
+from training.models.experts import Experts, Routing
 from training.models.norms import build_norm, compute_dtype
 from training.models.positions import rotary_table, sinusoidal_table
 from training.models.reading import Reading
@@ -79,11 +80,13 @@ class LanguageModel(nn.Module):
         tokens: Tensor,
         state: DecodingState | None = None,
         documents: Tensor | None = None,
+        routing: list[Routing] | None = None,
     ) -> Tensor:
         """States [batch, time, d_model] that the head reads; ``state`` goes on by these tokens.
 
         ``documents`` [batch, time] numbers the documents that lie one after the other in a row:
-        each gets the states that it has alone. Padding is a document like others.
+        each gets the states that it has alone. Padding is a document like others. Layers of experts
+        append to ``routing`` where they sent the tokens.
         Refuses more tokens than the context holds, and documents where a state is continued.
         """
         seen = self._reading(tokens, state, documents)
@@ -95,7 +98,7 @@ class LanguageModel(nn.Module):
             block.look_up(seen, memory) for block, memory in zip(blocks, memories, strict=True)
         ]
         for block, memory, rows in zip(blocks, memories, found, strict=True):
-            x = block(x, x0, seen, memory, rows)
+            x = block(x, x0, seen, memory, rows, routing)
         if state is not None:
             state.num_read = state.num_read + tokens.shape[1]
         return self.norm(x) if self.config.final_norm else x
@@ -197,6 +200,9 @@ class LanguageModel(nn.Module):
             say = getattr(self.get_submodule(path), "initial", None)
             own = None if say is None else say(leaf, draft, generator)
             parameter.copy_(self._drafted(name, draft, role, generator) if own is None else own)
+        for module in self.modules():
+            if isinstance(module, Experts):
+                module.reset()
 
     def _drafted(self, name: str, draft: Tensor, role: Role, generator: torch.Generator) -> Tensor:
         """Where a parameter of no say starts."""

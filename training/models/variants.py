@@ -13,6 +13,7 @@ from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from datalake.config import Config, Refusal
 from training.models.configs.attention import AttentionConfig
+from training.models.configs.experts import ExpertsConfig
 from training.models.configs.feed_forward import DenseConfig
 from training.models.configs.latent_attention import LatentAttentionConfig
 from training.models.configs.local import LocalConfig
@@ -25,7 +26,7 @@ MAX_VOCAB_SIZE = 2**20  # three ids, as n-gram baselines pack them, fit 63 bits
 # Not strict: what a validator saw before is a list, also in JSON and YAML.
 Names = Annotated[tuple[str, ...], Field(strict=False)]
 Mixer = Annotated[AttentionConfig | LatentAttentionConfig, Field(discriminator="kind")]
-FeedForward = DenseConfig
+FeedForward = Annotated[DenseConfig | ExpertsConfig, Field(discriminator="kind")]
 
 
 class Layer(Config):

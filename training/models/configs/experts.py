@@ -79,7 +79,9 @@ class ExpertsConfig(Part):
     def _check_groups(self) -> None:
         experts, groups = self.num_experts, self.num_groups
         if experts % groups:
-            raise Refusal(f"num_experts must be a multiple of num_groups, got {experts}, {groups}")
+            raise Refusal(
+                f"num_experts must be a multiple of num_groups, got {experts} and {groups}"
+            )
         if self.top_groups > groups:
             raise Refusal(
                 f"top_groups must be at most num_groups, got {self.top_groups} and {groups}"

@@ -35,11 +35,6 @@ CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.
 HEAD = "lm_head.weight"  # in every family
 
 
-def is_folder(path: Path) -> bool:
-    """Whether ``path`` looks like such a folder."""
-    return (path / CONFIG).is_file()
-
-
 def read_config(folder: Path) -> tuple[Family, ModelConfig]:
     """What the folder's model is. Refuses an architecture that Tarn does not have, by name."""
     path = folder / CONFIG
@@ -79,9 +74,10 @@ def load(folder: Path | str) -> LanguageModel:
     return model.eval()
 
 
-def save(model: LanguageModel, tokenizer: Tokenizer | None, folder: Path | str) -> None:
+def save(model: LanguageModel, tokenizer: Tokenizer | None, folder: Path | str) -> Family:
     """Write ``model`` and ``tokenizer`` as ``folder``, which is there whole or not at all.
 
+    Returns the family that it was written as.
     Refuses a model that no family can express, naming the fields, a folder that holds anything,
     and a tokenizer of another size than the model's vocabulary.
     """
@@ -104,6 +100,7 @@ def save(model: LanguageModel, tokenizer: Tokenizer | None, folder: Path | str) 
             interchange.save(tokenizer, draft)
         draft.chmod(0o755)
         draft.rename(folder)
+        return family
     except BaseException:
         shutil.rmtree(draft)
         raise
