@@ -107,8 +107,9 @@ class LanguageModel(nn.Module):
         """What enters the first block."""
         config = self.config
         x = self.embedding(seen.ids)
-        if config.embedding_scale != 1:
-            x = x * config.embedding_scale
+        scale = config.embedding_scale
+        if scale != 1:
+            x = x * (math.sqrt(config.d_model) if scale == "sqrt_d_model" else scale)
         if config.positions != "none":
             x = x + self._position_table(x.device)[seen.places]
         return self.embedding_norm(x) if config.embedding_norm else x

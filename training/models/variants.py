@@ -55,7 +55,8 @@ class ModelConfig(Config):
     norm_place: Literal["pre", "post", "sandwich", "reordered"] = "pre"
     positions: Literal["none", "learned", "sinusoidal"] = "none"  # added to the embedding
     embedding_norm: bool = False
-    embedding_scale: PositiveFloat = 1.0
+    # "sqrt_d_model": at any width (Gemma, arXiv:2403.08295).
+    embedding_scale: PositiveFloat | Literal["sqrt_d_model"] = 1.0
     residual_scale: PositiveFloat = 1.0  # of what each part adds
     # The embedding is mixed back in before each block (modded-nanogpt).
     x0_skip: bool = False
