@@ -9,12 +9,16 @@ from torch import Tensor, nn
 from training.models.configs.attention import AttentionConfig
 from training.models.configs.experts import ExpertsConfig
 from training.models.configs.feed_forward import DenseConfig
+from training.models.configs.gated_delta import GatedDeltaConfig
 from training.models.configs.latent_attention import LatentAttentionConfig
+from training.models.configs.linear_attention import LinearAttentionConfig
 from training.models.experts import Experts, Routing
 from training.models.feed_forward import FeedForward
 from training.models.local import build_local
 from training.models.mixers.attention import Attention
+from training.models.mixers.gated_delta import GatedDelta
 from training.models.mixers.latent_attention import LatentAttention
+from training.models.mixers.linear_attention import LinearAttention
 from training.models.mixers.mixer import Mixer
 from training.models.ngram_memory import LastIds, NgramMemory
 from training.models.norms import build_norm
@@ -25,6 +29,8 @@ from training.models.variants import Layer, ModelConfig
 MIXERS: dict[type, Callable[..., Mixer]] = {
     AttentionConfig: Attention,
     LatentAttentionConfig: LatentAttention,
+    LinearAttentionConfig: LinearAttention,
+    GatedDeltaConfig: GatedDelta,
 }
 FEED_FORWARDS: dict[type, Callable[..., nn.Module]] = {
     DenseConfig: FeedForward,

@@ -15,7 +15,9 @@ from datalake.config import Config, Refusal
 from training.models.configs.attention import AttentionConfig
 from training.models.configs.experts import ExpertsConfig
 from training.models.configs.feed_forward import DenseConfig
+from training.models.configs.gated_delta import GatedDeltaConfig
 from training.models.configs.latent_attention import LatentAttentionConfig
+from training.models.configs.linear_attention import LinearAttentionConfig
 from training.models.configs.local import LocalConfig
 from training.models.configs.ngram_memory import NgramMemoryConfig
 from training.models.configs.norms import Norm
@@ -25,7 +27,13 @@ MAX_VOCAB_SIZE = 2**20  # three ids, as n-gram baselines pack them, fit 63 bits
 
 # Not strict: what a validator saw before is a list, also in JSON and YAML.
 Names = Annotated[tuple[str, ...], Field(strict=False)]
-Mixer = Annotated[AttentionConfig | LatentAttentionConfig, Field(discriminator="kind")]
+Mixer = Annotated[
+    AttentionConfig
+    | LatentAttentionConfig
+    | LinearAttentionConfig
+    | GatedDeltaConfig,
+    Field(discriminator="kind"),
+]
 FeedForward = Annotated[DenseConfig | ExpertsConfig, Field(discriminator="kind")]
 
 
