@@ -12,6 +12,7 @@ from typing import Any, Literal
 from datalake.config import Refusal
 from training.models.configs.attention import AttentionConfig
 from training.models.configs.feed_forward import Activation, DenseConfig
+from training.models.configs.linear_attention import LinearAttentionConfig
 from training.models.configs.local import LocalConfig
 from training.models.configs.ngram_memory import NgramMemoryConfig
 from training.models.configs.norms import Norm
@@ -199,11 +200,43 @@ def recall(
     return ModelConfig.model_validate(base.model_copy(update=changes).model_dump())
 
 
+def linear(
+    *,
+    vocab_size: int,
+    context_length: int,
+    d_model: int,
+    num_layers: int,
+    num_heads: int,
+    num_linear: int = 3,
+) -> ModelConfig:
+    """Tarn's own with linear attention in ``num_linear`` layers before each that sees all.
+
+    Running sums do not tell places: the token shift and the full layers do.
+    """
+    base = tarn(
+        vocab_size=vocab_size,
+        context_length=context_length,
+        d_model=d_model,
+        num_layers=num_layers,
+        num_heads=num_heads,
+    )
+    mixer = LinearAttentionConfig(num_heads=num_heads)
+    changes = {
+        "layers": {
+            "linear": base.layers["plain"].model_copy(update={"mixer": mixer}),
+            "full": base.layers["valued"],
+        },
+        "pattern": ("linear",) * num_linear + ("full",),
+    }
+    return ModelConfig.model_validate(base.model_copy(update=changes).model_dump())
+
+
 PRESETS: dict[str, Callable[..., ModelConfig]] = {
     "tarn": tarn,
     "gpt2": gpt2,
     "llama3": llama3,
     "recall": recall,
+    "linear": linear,
 }
 
 
