@@ -12,6 +12,7 @@ from training.models.configs.feed_forward import DenseConfig
 from training.models.configs.gated_delta import GatedDeltaConfig
 from training.models.configs.latent_attention import LatentAttentionConfig
 from training.models.configs.linear_attention import LinearAttentionConfig
+from training.models.configs.mamba import Mamba2Config
 from training.models.experts import Experts, Routing
 from training.models.feed_forward import FeedForward
 from training.models.local import build_local
@@ -19,6 +20,7 @@ from training.models.mixers.attention import Attention
 from training.models.mixers.gated_delta import GatedDelta
 from training.models.mixers.latent_attention import LatentAttention
 from training.models.mixers.linear_attention import LinearAttention
+from training.models.mixers.mamba import Mamba2
 from training.models.mixers.mixer import Mixer
 from training.models.ngram_memory import LastIds, NgramMemory
 from training.models.norms import build_norm
@@ -31,6 +33,7 @@ MIXERS: dict[type, Callable[..., Mixer]] = {
     LatentAttentionConfig: LatentAttention,
     LinearAttentionConfig: LinearAttention,
     GatedDeltaConfig: GatedDelta,
+    Mamba2Config: Mamba2,
 }
 FEED_FORWARDS: dict[type, Callable[..., nn.Module]] = {
     DenseConfig: FeedForward,

@@ -19,6 +19,7 @@ from training.models.configs.gated_delta import GatedDeltaConfig
 from training.models.configs.latent_attention import LatentAttentionConfig
 from training.models.configs.linear_attention import LinearAttentionConfig
 from training.models.configs.local import LocalConfig
+from training.models.configs.mamba import Mamba2Config
 from training.models.configs.ngram_memory import NgramMemoryConfig
 from training.models.configs.norms import Norm
 from training.models.configs.parts import Sizes
@@ -31,7 +32,8 @@ Mixer = Annotated[
     AttentionConfig
     | LatentAttentionConfig
     | LinearAttentionConfig
-    | GatedDeltaConfig,
+    | GatedDeltaConfig
+    | Mamba2Config,
     Field(discriminator="kind"),
 ]
 FeedForward = Annotated[DenseConfig | ExpertsConfig, Field(discriminator="kind")]
