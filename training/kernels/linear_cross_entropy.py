@@ -126,7 +126,7 @@ def twin_rows(logits: Tensor, targets: Tensor, nats: Tensor) -> Tensor:
         far = logits[lost].float()
         nats[lost] = far.logsumexp(-1) - logits[rows, targets][lost]
     p[rows, targets] -= 1
-    p.masked_fill_(unscored[:, None], 0)
+    p.index_fill_(0, unscored.nonzero().flatten(), 0)  # few rows, where a mask reads them all
     nats.masked_fill_(unscored, 0)
     return p
 
