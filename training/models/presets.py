@@ -11,7 +11,9 @@ from typing import Any, Literal
 
 from datalake.config import Refusal
 from training.models.configs.attention import AttentionConfig
+from training.models.configs.experts import BiasBalance, ExpertsConfig
 from training.models.configs.feed_forward import Activation, DenseConfig
+from training.models.configs.latent_attention import LatentAttentionConfig
 from training.models.configs.linear_attention import LinearAttentionConfig
 from training.models.configs.local import LocalConfig
 from training.models.configs.mamba import Mamba2Config
@@ -323,6 +325,75 @@ def _num_state_heads(width: int, d_head: int) -> int:
     return width // d_head
 
 
+def deepseek_v3(
+    *,
+    vocab_size: int,
+    context_length: int,
+    d_model: int,
+    num_layers: int,
+    num_heads: int,
+    kv_rank: int,
+    q_rank: int | None,
+    d_key: int | None = None,
+    d_rope: int | None = None,
+    d_value: int | None = None,
+    num_experts: int,
+    top_k: int,
+    d_expert: int,
+    num_shared: int = 1,
+    num_groups: int = 1,
+    top_groups: int = 1,
+    expert_scale: float = 2.5,
+    num_dense: int = 1,
+    d_ff: int | None = None,
+    rope_theta: float = 10_000.0,
+    tied: bool = False,
+) -> ModelConfig:
+    """DeepSeek-V3: latent attention; after ``num_dense`` layers experts, balanced by biases.
+
+    DeepSeek-AI 2024, arXiv:2412.19437, which has 3 dense layers of 61, ranks of 512 and 1536, heads
+    of 128 + 64 channels, 256 experts in 8 groups of which a token meets 8 in 4 and one shared.
+    """
+    d_key = d_key or d_model // num_heads
+    mixer = LatentAttentionConfig(
+        num_heads=num_heads,
+        d_key=d_key,
+        d_rope=d_rope or d_key // 2,
+        d_value=d_value or d_key,
+        kv_rank=kv_rank,
+        q_rank=q_rank,
+        rope=Rope(theta=rope_theta),
+    )
+    experts = ExpertsConfig(
+        num_experts=num_experts,
+        top_k=top_k,
+        d_expert=d_expert,
+        d_shared=num_shared * d_expert,
+        scores="sigmoid",
+        normalize_top_k=True,
+        scale=expert_scale,
+        num_groups=num_groups,
+        top_groups=top_groups,
+        balance=BiasBalance(),
+    )
+    dense = DenseConfig(d_ff=d_ff or gated_width(d_model), activation="swiglu")
+    layers = {"experts": Layer(mixer=mixer, feed_forward=experts)}
+    if num_dense:
+        layers["dense"] = Layer(mixer=mixer, feed_forward=dense)
+    return ModelConfig(
+        vocab_size=vocab_size,
+        context_length=context_length,
+        d_model=d_model,
+        num_layers=num_layers,
+        layers=layers,
+        first=("dense",) * num_dense,
+        pattern=("experts",),
+        norm=Norm(gain=True),
+        tied=tied,
+        init="normal",
+    )
+
+
 PRESETS: dict[str, Callable[..., ModelConfig]] = {
     "tarn": tarn,
     "gpt2": gpt2,
@@ -331,6 +402,7 @@ PRESETS: dict[str, Callable[..., ModelConfig]] = {
     "linear": linear,
     "mamba2": mamba2,
     "granite_hybrid": granite_hybrid,
+    "deepseek_v3": deepseek_v3,
 }
 
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from datalake.config import Refusal
+from training.models.interchange.deepseek import DEEPSEEK_V3
 from training.models.interchange.family import Family, Inexpressible
 from training.models.interchange.gpt2 import GPT2
 from training.models.interchange.llama3 import LLAMA3
@@ -12,6 +13,7 @@ from training.models.variants import ModelConfig
 FAMILIES: tuple[Family, ...] = (  # in the order in which they are tried
     GPT2,
     LLAMA3,
+    DEEPSEEK_V3,
 )
 
 

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 from datalake.config import Refusal
 from training.models.configs.attention import AttentionConfig
+from training.models.configs.experts import BiasBalance, ExpertsConfig
 from training.models.configs.feed_forward import DenseConfig
 from training.models.configs.positions import Rope
 from training.models.interchange.conversions import Pair
@@ -126,12 +127,15 @@ def differences(ours: ModelConfig, theirs: ModelConfig) -> list[tuple[str, Any, 
 
 
 def _resolved(config: ModelConfig, layer: Layer) -> Layer:
-    """With the width of heads said."""
-    mixer = layer.mixer
-    if not isinstance(mixer, AttentionConfig):
-        return layer
-    said = mixer.model_copy(update={"d_head": mixer.head_width(config.sizes)})
-    return layer.model_copy(update={"mixer": said})
+    """With the width of heads said, and without what only training of experts asks for."""
+    mixer, feed_forward = layer.mixer, layer.feed_forward
+    if isinstance(mixer, AttentionConfig):
+        mixer = mixer.model_copy(update={"d_head": mixer.head_width(config.sizes)})
+    if isinstance(feed_forward, ExpertsConfig):
+        balance = feed_forward.balance
+        balance = BiasBalance() if isinstance(balance, BiasBalance) else balance
+        feed_forward = feed_forward.model_copy(update={"balance": balance, "z_loss": None})
+    return layer.model_copy(update={"mixer": mixer, "feed_forward": feed_forward})
 
 
 def _unequal(name: str, ours: Any, theirs: Any) -> dict[str, tuple[Any, Any]]:

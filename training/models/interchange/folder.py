@@ -24,6 +24,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from datalake.config import Refusal
+from training.models.experts import Experts
 from training.models.interchange.families import family_for, family_of
 from training.models.interchange.family import Family, Fields
 from training.models.language_model import LanguageModel
@@ -71,6 +72,9 @@ def load(folder: Path | str) -> LanguageModel:
             weights |= dict(zip(pair.ours, ours, strict=True))
         files.check_rest(config, weights["embedding.weight"])
     model.load_state_dict(weights, assign=True)
+    for module in model.modules():
+        if isinstance(module, Experts):
+            module.loads = torch.zeros_like(module.loads, device="cpu")  # no weight: in no file
     return model.eval()
 
 

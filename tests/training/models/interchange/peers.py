@@ -32,6 +32,22 @@ GPT2 = {
     "bos_token_id": None,
     "eos_token_id": None,
 }
+DEEPSEEK = {
+    **SIZES,
+    "num_key_value_heads": 4,
+    "moe_intermediate_size": 12,
+    "n_routed_experts": 8,
+    "n_shared_experts": 2,
+    "num_experts_per_tok": 3,
+    "n_group": 4,
+    "topk_group": 2,
+    "first_k_dense_replace": 1,
+    "kv_lora_rank": 16,
+    "q_lora_rank": 12,
+    "qk_nope_head_dim": 8,
+    "qk_rope_head_dim": 6,
+    "v_head_dim": 10,
+}
 # A name of the case: the class of its config, and what is said to it.
 SHAPES: dict[str, tuple[str, dict[str, Any]]] = {
     "gpt2": ("GPT2Config", {**GPT2, "n_inner": 52}),
@@ -50,6 +66,21 @@ SHAPES: dict[str, tuple[str, dict[str, Any]]] = {
         "LlamaConfig",
         {**SIZES, "attention_bias": True, "mlp_bias": True, "rms_norm_eps": 1e-2},
     ),
+    "deepseek v3": ("DeepseekV3Config", DEEPSEEK),
+    "deepseek v3, whole queries, experts from the start": (
+        "DeepseekV3Config",
+        {
+            **DEEPSEEK,
+            "q_lora_rank": None,
+            "first_k_dense_replace": 0,
+            "norm_topk_prob": False,
+            "n_shared_experts": 1,
+            "n_group": 1,
+            "topk_group": 1,
+            "rope_theta": 100.0,
+            "rms_norm_eps": 1e-2,
+        },
+    ),
 }
 
 
@@ -62,6 +93,7 @@ def random_peer(shape: str) -> Any:
     model = transformers.AutoModelForCausalLM.from_config(config).eval()
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
-        for parameter in model.parameters():
-            parameter += 0.2 * torch.randn(parameter.shape, generator=generator)
+        for name, weight in model.state_dict().items():
+            if name != "lm_head.weight" or not model.config.tie_word_embeddings:
+                weight += 0.2 * torch.randn(weight.shape, generator=generator)
     return model
