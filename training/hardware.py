@@ -57,17 +57,16 @@ def probe(precision: Precision = "auto") -> Hardware:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     num_threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    small = 128 if device == "cpu" else 4096
+    small, middle, large = (128, 512, 1024) if device == "cpu" else (4096, 4096, 8192)
     names = ("float32", "bfloat16") if precision == "auto" else (precision,)
-    alone = {
-        dtype: gemm_flops_per_second(device, dtype, small)
-        for dtype in (getattr(torch, name) for name in names)
-    }
+    dtypes = [getattr(torch, name) for name in names]
+    alone = {dtype: gemm_flops_per_second(device, dtype, small) for dtype in dtypes}
+    if min(alone.values()) > EMULATED:  # then a product in which its start counts less
+        alone = {dtype: gemm_flops_per_second(device, dtype, middle) for dtype in dtypes}
     torch.set_num_threads(num_threads)
     dtype = max(alone, key=alone.__getitem__)
     rate = alone[dtype]
     if rate > EMULATED:
-        large = 1024 if device == "cpu" else 8192
         rate = max(rate, gemm_flops_per_second(device, dtype, large))
     name = torch.cuda.get_device_name() if device == "cuda" else _processor_name()
     return Hardware(
