@@ -150,7 +150,6 @@ class Routing:
             penalty = penalty + config.z_loss * (each * self.logits.logsumexp(-1).square()).sum()
         return penalty
 
-    @torch.no_grad()
     def count(self, counted: Tensor) -> None:
         """Add the ``counted`` tokens to the layer's loads of this step."""
         each = counted.to(torch.int64).repeat_interleave(self.chosen.shape[-1])
