@@ -50,6 +50,9 @@ class Fields:
     def texts(self, name: str, default: D = _UNSAID) -> list[str] | D:
         return self._of(name, list, "a list of texts", default)
 
+    def items(self, name: str, default: D = _UNSAID) -> list[Any] | D:
+        return self._of(name, list, "a list", default)
+
     def fields(self, name: str) -> "Fields | None":
         """The object that the field holds, if any."""
         found = self._of(name, dict, "an object", None)

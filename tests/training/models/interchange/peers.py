@@ -48,6 +48,32 @@ DEEPSEEK = {
     "qk_rope_head_dim": 6,
     "v_head_dim": 10,
 }
+MAMBA2 = {
+    "vocab_size": 61,
+    "hidden_size": 32,
+    "num_hidden_layers": 3,
+    "num_heads": 8,
+    "head_dim": 8,
+    "state_size": 6,
+    "n_groups": 2,
+    "chunk_size": 7,
+    "bos_token_id": None,
+    "eos_token_id": None,
+    "pad_token_id": None,
+}
+GRANITE = {
+    **{name: value for name, value in SIZES.items() if name != "intermediate_size"},
+    "num_local_experts": 0,
+    "shared_intermediate_size": 44,
+    "layer_types": ["mamba", "attention", "mamba"],
+    "mamba_n_heads": 8,
+    "mamba_d_state": 6,
+    "mamba_chunk_size": 7,
+    "embedding_multiplier": 12,
+    "residual_multiplier": 0.22,
+    "attention_multiplier": 0.125,
+    "logits_scaling": 1,
+}
 # A name of the case: the class of its config, and what is said to it.
 SHAPES: dict[str, tuple[str, dict[str, Any]]] = {
     "gpt2": ("GPT2Config", {**GPT2, "n_inner": 52}),
@@ -79,6 +105,20 @@ SHAPES: dict[str, tuple[str, dict[str, Any]]] = {
             "topk_group": 1,
             "rope_theta": 100.0,
             "rms_norm_eps": 1e-2,
+        },
+    ),
+    "mamba2": ("Mamba2Config", MAMBA2),
+    "mamba2, biases, tied": (
+        "Mamba2Config",
+        {
+            **MAMBA2,
+            "use_bias": True,
+            "use_conv_bias": False,
+            "conv_kernel": 3,
+            "expand": 4,
+            "head_dim": 16,
+            "layer_norm_epsilon": 1e-2,
+            "tie_word_embeddings": True,
         },
     ),
 }
