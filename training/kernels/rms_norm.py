@@ -46,8 +46,9 @@ class _RmsNorm(torch.autograd.Function):
 def twin_forward(
     x: Tensor, dtype: torch.dtype, eps: float = EPS, gain: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """(y in ``dtype``, r in float32 [..., 1])."""
-    norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32)
+    """(y in ``dtype``, r in single precision or x's, whichever is wider, [..., 1])."""
+    wide = torch.promote_types(x.dtype, torch.float32)
+    norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=wide)
     rstd = norm.square_().div_(x.shape[-1]).add_(eps).rsqrt_()
     if gain is None:
         return torch.mul(x, rstd, out=torch.empty_like(x, dtype=dtype)), rstd
@@ -59,13 +60,14 @@ def twin_backward(
 ) -> tuple[Tensor, Tensor | None]:
     """(dx in ``dtype``, dw or None); ``kept`` is y, or with gains x."""
     d = kept.shape[-1]
-    product = torch.mul(kept, dy, out=torch.empty_like(kept, dtype=torch.float32))
+    product = torch.mul(kept, dy, out=torch.empty_like(kept, dtype=rstd.dtype))
     if gain is None:
         mean = product.mean(-1, keepdim=True)
         torch.mul(kept, mean, out=product)
         return torch.sub(dy, product, out=product).mul_(rstd).to(dtype), None
-    d_gain = (rstd.reshape(1, -1) @ product.view(-1, d)).view(d).to(gain.dtype)
-    slope = (product @ gain.float()).unsqueeze(-1).div_(d).mul_(rstd.square())
+    d_gain = product.view(-1, d).mT.mv(rstd.view(-1)).to(gain.dtype)
+    slope = product.view(-1, d).mv(gain.to(product.dtype)).view_as(rstd)
+    slope.div_(d).mul_(rstd.square())
     torch.mul(dy, gain, out=product).addcmul_(kept, slope, value=-1)
     return product.mul_(rstd).to(dtype), d_gain
 
@@ -91,7 +93,7 @@ if sys.platform == "linux":  # Triton has no wheels elsewhere; there the twin is
     def _backward(  # type: ignore[no-untyped-def]
         dy, kept, gain, rstd, dx, d_gains, rows, d, gained: tl.constexpr, block: tl.constexpr
     ):
-        # Every program takes every so many rows one, and adds up what they say of the gains.
+        # Every program takes a share of the rows, and adds up what they say of the gains.
         columns = tl.arange(0, block)
         inside = columns < d
         d_gain = tl.zeros((block,), dtype=tl.float32)

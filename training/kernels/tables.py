@@ -2,15 +2,15 @@
 
 from collections.abc import Callable
 from functools import lru_cache, wraps
-from typing import ParamSpec
+from typing import TypeVarTuple
 
 import torch
 from torch import Tensor
 
-P = ParamSpec("P")
+Sizes = TypeVarTuple("Sizes")
 
 
-def remembered(make: Callable[P, Tensor]) -> Callable[P, Tensor]:
+def remembered(make: Callable[[*Sizes], Tensor]) -> Callable[[*Sizes], Tensor]:
     """``make`` that is called once for the same arguments; nobody may write to what it returns.
 
     A table made while decoding serves training, too, so none is made in inference mode. A compiler
@@ -19,7 +19,7 @@ def remembered(make: Callable[P, Tensor]) -> Callable[P, Tensor]:
     kept = lru_cache(maxsize=64)(torch.inference_mode(False)(make))
 
     @wraps(make)
-    def table(*args: P.args, **kwargs: P.kwargs) -> Tensor:
-        return (make if torch.compiler.is_compiling() else kept)(*args, **kwargs)
+    def table(*sizes: *Sizes) -> Tensor:
+        return (make if torch.compiler.is_compiling() else kept)(*sizes)
 
     return table

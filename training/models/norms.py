@@ -23,12 +23,11 @@ class RmsNorm(nn.Module):
         self.weight = nn.Parameter(torch.empty(width)) if config.gain else None
 
     def forward(self, x: Tensor) -> Tensor:
-        y = rms_norm(x, compute_dtype(x), self.eps)
-        return y if self.weight is None else y * self.weight.to(y.dtype)
+        return rms_norm(x, compute_dtype(x), self.eps, self.weight)
 
 
 class LayerNorm(nn.Module):
-    """``layer_norm`` of the last axis."""
+    """``layer_norm`` of the last axis, handed on as ``RmsNorm`` does."""
 
     def __init__(self, config: Norm, width: int) -> None:
         super().__init__()
@@ -37,7 +36,8 @@ class LayerNorm(nn.Module):
         self.bias = nn.Parameter(torch.empty(width)) if config.bias else None
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.layer_norm(x, (self.width,), self.weight, self.bias, self.eps)
+        y = F.layer_norm(x, (self.width,), self.weight, self.bias, self.eps)
+        return y.to(compute_dtype(x))
 
 
 def build_norm(config: Norm, width: int) -> nn.Module:

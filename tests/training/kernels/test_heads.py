@@ -16,7 +16,7 @@ BATCH, TIME = 2, 5
 variants = [
     pytest.mark.parametrize("per_row", [False, True]),
     pytest.mark.parametrize("turn", [False, True]),
-    pytest.mark.parametrize("norm", [False, True]),
+    pytest.mark.parametrize(("norm", "gained"), [(False, False), (True, False), (True, True)]),
     pytest.mark.parametrize(("num_heads", "d_head"), [(4, 6), (1, 8), (3, 2)]),
 ]
 
@@ -25,6 +25,10 @@ def every_variant(test):  # type: ignore[no-untyped-def]
     for mark in variants:
         test = mark(test)
     return test
+
+
+def gains(gained: bool, d_head: int) -> Tensor | None:
+    return torch.randn(d_head, requires_grad=True) if gained else None
 
 
 def case(num_heads: int, d_head: int, turn: bool, per_row: bool) -> tuple[Tensor, Tensor | None]:
@@ -40,10 +44,17 @@ def assert_gradients_close(ours: Tensor, twin: Tensor, rstd: Tensor | None) -> N
     torch.testing.assert_close(ours, twin, rtol=1e-5, atol=1e-5 * scale)
 
 
-def separate_operators(x: Tensor, turns: Tensor | None, d_head: int, norm: bool) -> Tensor:
+def separate_operators(
+    x: Tensor,
+    turns: Tensor | None,
+    d_head: int,
+    norm: bool,
+    gain: Tensor | None = None,
+    eps: float = EPS,
+) -> Tensor:
     heads = x.unflatten(-1, (-1, d_head))
     if norm:
-        heads = F.rms_norm(heads, (d_head,), eps=EPS)
+        heads = F.rms_norm(heads, (d_head,), gain, eps)
     if turns is not None:
         cos, sin = turns.real.unsqueeze(-2), turns.imag.unsqueeze(-2)
         even, odd = heads[..., ::2], heads[..., 1::2]
@@ -63,18 +74,30 @@ def test_turning_keeps_lengths_and_depends_on_the_difference_of_positions_alone(
 
 @every_variant
 def test_output_and_gradient_equal_those_of_separate_operators(
-    num_heads: int, d_head: int, norm: bool, turn: bool, per_row: bool
+    num_heads: int, d_head: int, norm: bool, turn: bool, per_row: bool, gained: bool
 ) -> None:
+    gain = gains(gained, d_head)
     x, turns = case(num_heads, d_head, turn, per_row)
-    ours = place_heads(x, turns, d_head, norm)
-    plain = separate_operators(x, turns, d_head, norm)
+    ours = place_heads(x, turns, d_head, norm, gain)
+    plain = separate_operators(x, turns, d_head, norm, gain)
     assert ours.is_contiguous()
     torch.testing.assert_close(ours, plain, check_stride=False)
     dy = torch.randn_like(plain)
     heads = x.detach().unflatten(-1, (-1, d_head))
     rstd = heads.square().mean(-1).add(EPS).rsqrt() if norm else None
-    ours_dx, plain_dx = (torch.autograd.grad(y, x, dy)[0] for y in (ours, plain))
-    assert_gradients_close(ours_dx, plain_dx, rstd)
+    inputs = (x,) if gain is None else (x, gain)
+    ours_dx, plain_dx = (torch.autograd.grad(y, inputs, dy) for y in (ours, plain))
+    for gradient, reference in zip(ours_dx, plain_dx, strict=True):
+        assert_gradients_close(gradient, reference, rstd)
+
+
+def test_what_is_added_to_the_mean_square_counts_for_short_vectors() -> None:
+    x = 1e-3 * torch.randn(BATCH, TIME, 12, requires_grad=True)
+    gain = gains(True, 6)
+    for eps in (1e-6, 1e-5, 0.1):
+        ours = place_heads(x, None, 6, True, gain, eps)
+        torch.testing.assert_close(ours, separate_operators(x, None, 6, True, gain, eps))
+        assert ours.is_contiguous()
 
 
 def test_half_precision_is_computed_in_single() -> None:
@@ -88,15 +111,19 @@ def test_half_precision_is_computed_in_single() -> None:
 
 @every_variant
 def test_the_kernel_equals_its_twin(
-    num_heads: int, d_head: int, norm: bool, turn: bool, per_row: bool, device: str
+    num_heads: int, d_head: int, norm: bool, turn: bool, per_row: bool, gained: bool, device: str
 ) -> None:
+    gain = gains(gained, d_head)
+    gain = None if gain is None else gain.detach().to(device)
     x, turns = case(num_heads, d_head, turn, per_row)
     heads = x.detach().unflatten(-1, (-1, d_head)).to(device)
     turns = None if turns is None else turns.to(device)
-    twin, twin_rstd = twin_forward(heads, turns, norm)
-    kernel, kernel_rstd = kernel_forward(heads, turns, norm)
+    twin, twin_rstd = twin_forward(heads, turns, norm, gain, 1e-5)
+    kernel, kernel_rstd = kernel_forward(heads, turns, norm, gain, 1e-5)
     torch.testing.assert_close(kernel, twin)
     torch.testing.assert_close(kernel_rstd, twin_rstd)
     dy, kept = torch.randn_like(twin), heads if norm else None
-    ours = kernel_backward(dy, kept, turns, kernel_rstd)
-    assert_gradients_close(ours, twin_backward(dy, kept, turns, twin_rstd), twin_rstd)
+    ours, ours_gain = kernel_backward(dy, kept, turns, kernel_rstd, gain)
+    reference, reference_gain = twin_backward(dy, kept, turns, twin_rstd, gain)
+    assert_gradients_close(ours, reference, twin_rstd)
+    torch.testing.assert_close(ours_gain, reference_gain, atol=1e-4, rtol=1e-4)

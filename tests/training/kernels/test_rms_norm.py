@@ -51,20 +51,44 @@ def test_half_precision_output_has_a_single_precision_gradient() -> None:
     torch.testing.assert_close(x.grad, reference, atol=3e-2, rtol=3e-2)
 
 
+@pytest.mark.parametrize("eps", [1e-6, 0.1])
+def test_gains_and_their_gradient_are_those_of_the_formula(eps: float) -> None:
+    x = torch.randn(3, 5, 7, requires_grad=True)
+    gain = torch.randn(7, requires_grad=True)
+    dy = torch.randn(3, 5, 7)
+    ours, plain = rms_norm(x, None, eps, gain), F.rms_norm(x, (7,), gain, eps)
+    torch.testing.assert_close(ours, plain)
+    gradients = [torch.autograd.grad(y, (x, gain), dy) for y in (ours, plain)]
+    torch.testing.assert_close(*gradients, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("gained", [False, True])
 @pytest.mark.parametrize("shape", [(1, 1), (3, 7), (2, 5, 24), (4, 96), (2, 129)])
-def test_the_kernel_equals_its_twin(shape: tuple[int, ...], device: str) -> None:
+def test_the_kernel_equals_its_twin(shape: tuple[int, ...], gained: bool, device: str) -> None:
     x, dy = torch.randn(shape, device=device), torch.randn(shape, device=device)
-    y, rstd = twin_forward(x, torch.float32)
-    kernel_y, kernel_rstd = kernel_forward(x, torch.float32)
+    gain = torch.randn(shape[-1], device=device) if gained else None
+    y, rstd = twin_forward(x, torch.float32, EPS, gain)
+    kernel_y, kernel_rstd = kernel_forward(x, torch.float32, EPS, gain)
     torch.testing.assert_close(kernel_y, y)
     torch.testing.assert_close(kernel_rstd, rstd)
-    dx = kernel_backward(dy, y, rstd, torch.float32)
-    torch.testing.assert_close(dx, twin_backward(dy, y, rstd, torch.float32))
+    kept = x if gained else y
+    ours = kernel_backward(dy, kept, rstd, torch.float32, gain)
+    torch.testing.assert_close(ours, twin_backward(dy, kept, rstd, torch.float32, gain))
+
+
+def test_the_kernel_adds_up_gains_over_more_rows_than_programs(
+    device: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("training.kernels.rms_norm.SHARES", 3)
+    x, dy, gain = (torch.randn(shape, device=device) for shape in ((11, 6), (11, 6), (6,)))
+    _, rstd = twin_forward(x, torch.float32, EPS, gain)
+    ours = kernel_backward(dy, x, rstd, torch.float32, gain)
+    torch.testing.assert_close(ours, twin_backward(dy, x, rstd, torch.float32, gain))
 
 
 def test_the_kernel_reads_rows_that_are_not_contiguous(device: str) -> None:
     x = torch.randn(6, 4, device=device).T
     y, rstd = twin_forward(x, torch.float32)
     torch.testing.assert_close(kernel_forward(x, torch.float32)[0], y)
-    dx = kernel_backward(x, y, rstd, torch.float32)
-    torch.testing.assert_close(dx, twin_backward(x, y, rstd, torch.float32))
+    dx, _ = kernel_backward(x, y, rstd, torch.float32)
+    torch.testing.assert_close(dx, twin_backward(x, y, rstd, torch.float32)[0])

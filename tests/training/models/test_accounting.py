@@ -26,7 +26,13 @@ variants = pytest.mark.parametrize("variant", VARIANTS.values(), ids=VARIANTS.ke
 
 
 def query_by_query(
-    q: Tensor, k: Tensor, v: Tensor, window: int | None = None, mask: Tensor | None = None
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    window: int | None = None,
+    mask: Tensor | None = None,
+    scale: float | None = None,
+    softcap: float | None = None,
 ) -> Tensor:
     """Attention that multiplies each query with the keys that it may read, and with no other."""
     assert mask is None
@@ -35,16 +41,28 @@ def query_by_query(
     for time in range(q.shape[2]):
         start = 0 if window is None else max(0, time + 1 - window)
         keys, values = k[:, :, start : time + 1], v[:, :, start : time + 1]
-        scores = q[:, :, time : time + 1] @ keys.mT / q.shape[-1] ** 0.5
-        outputs.append(scores.softmax(-1) @ values)
+        scores = q[:, :, time : time + 1] @ keys.mT * (scale or q.shape[-1] ** -0.5)
+        outputs.append(capped(scores, softcap).softmax(-1) @ values)
     return torch.cat(outputs, dim=2)
 
 
-def seen_keys_alone(q: Tensor, k: Tensor, v: Tensor, seen: Tensor) -> Tensor:
+def capped(scores: Tensor, softcap: float | None) -> Tensor:
+    return scores if softcap is None else softcap * torch.tanh(scores / softcap)
+
+
+def seen_keys_alone(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    seen: Tensor,
+    scale: float | None = None,
+    softcap: float | None = None,
+) -> Tensor:
     """The same for one query per row, as decoding asks it."""
     read, group = seen[0, 0], q.shape[1] // k.shape[1]
     k, v = (x[:, :, read].repeat_interleave(group, 1) for x in (k, v))
-    return (q @ k.mT / q.shape[-1] ** 0.5).softmax(-1) @ v
+    scores = q @ k.mT * (scale or q.shape[-1] ** -0.5)
+    return capped(scores, softcap).softmax(-1) @ v
 
 
 @pytest.fixture
