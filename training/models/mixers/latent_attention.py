@@ -50,6 +50,7 @@ class LatentAttention(Mixer):
     def __init__(self, config: LatentAttentionConfig, sizes: Sizes) -> None:
         super().__init__()
         self.config = config
+        self.scale = config.scale or config.d_query**-0.5
         norm = Norm(gain=True, eps=config.eps)
         if config.q_rank is not None:
             self.query_latent = nn.Linear(sizes.d_model, config.q_rank, bias=False)
@@ -74,7 +75,7 @@ class LatentAttention(Mixer):
     ) -> Tensor:
         q, tokens = self._queries(x, turns), self._tokens(x, turns)
         if memory is None:
-            mixed = causal_attention(q, *self._expanded(tokens), mask=mask)
+            mixed = causal_attention(q, *self._expanded(tokens), mask=mask, scale=self.scale)
         else:
             assert seen.positions is not None
             cache = cast(LatentCache, memory)
@@ -85,7 +86,7 @@ class LatentAttention(Mixer):
             if self._is_absorbed(x.shape[1], slots):
                 mixed = self._absorbed(q, cache.tokens, readable)
             else:
-                mixed = masked_attention(q, *self._expanded(cache.tokens), readable)
+                mixed = masked_attention(q, *self._expanded(cache.tokens), readable, self.scale)
         return self.out(mixed.transpose(1, 2).flatten(2))
 
     def _is_absorbed(self, time: int, slots: int) -> bool:
@@ -101,8 +102,7 @@ class LatentAttention(Mixer):
         heads = self.query(x).unflatten(-1, (config.num_heads, config.d_query))
         plain, turned = heads.split((config.d_key, config.d_rope), dim=-1)
         turned = place_heads(turned.flatten(2), turns, config.d_rope, False)
-        q = torch.cat((plain.transpose(1, 2), turned), dim=-1)
-        return q if config.scale is None else q * (config.scale * config.d_query**0.5)
+        return torch.cat((plain.transpose(1, 2), turned), dim=-1)
 
     def _tokens(self, x: Tensor, turns: Tensor | None) -> Tensor:
         """What is remembered [batch, time, kv_rank + d_rope]: the latent, and the turned key."""
@@ -130,7 +130,7 @@ class LatentAttention(Mixer):
         inward = torch.einsum("bhtk,hkr->bhtr", plain, to_key)
         q = torch.cat((inward, turned), dim=-1).flatten(1, 2)
         tokens = tokens.to(dtype)
-        scores = (q @ tokens.mT * config.d_query**-0.5).unflatten(1, (config.num_heads, -1))
+        scores = (q @ tokens.mT * self.scale).unflatten(1, (config.num_heads, -1))
         p = scores.masked_fill(~seen[:, None], -torch.inf).softmax(-1, dtype=torch.float32)
         mixed = p.to(dtype).flatten(1, 2) @ tokens[..., : config.kv_rank]
         mixed = mixed.unflatten(1, (config.num_heads, -1))
