@@ -56,6 +56,13 @@ class RewardModel(nn.Module):
         last = hidden[torch.arange(len(tokens), device=tokens.device), lengths - 1]
         return last.float() @ self.score
 
+    def rate_multipliers(self) -> dict[str, float]:
+        """As of the language model; the score's is that of a head."""
+        config = self.language_model.config
+        inner = self.language_model.rate_multipliers().items()
+        head = 1.0 if config.base_width is None else config.base_width / config.d_model
+        return {f"language_model.{name}": times for name, times in inner} | {"score": head}
+
     def roles(self) -> Iterator[tuple[str, nn.Parameter, Role]]:
         """Name, parameter and what it is to an optimizer."""
         for name, parameter, role in self.language_model.roles():

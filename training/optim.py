@@ -27,6 +27,8 @@ class Trainable(Protocol):
 
     def roles(self) -> Iterator[tuple[str, nn.Parameter, Role]]: ...
 
+    def rate_multipliers(self) -> dict[str, float]: ...
+
     def parameters(self) -> Iterator[nn.Parameter]: ...
 
     def modules(self) -> Iterator[nn.Module]: ...
@@ -39,6 +41,7 @@ class Trainable(Protocol):
 class Optimizer:
     """Updates a model's parameters in place, by their role (``LanguageModel.roles``).
 
+    ``LanguageModel.rate_multipliers`` changes Adam's rates; Muon's steps need no change.
     ``step(multiplier)`` scales every rate by the schedule's value; parameters without a gradient
     stay as they are. ``dtype`` is that of Muon's products: bfloat16 suffices where it is native.
     """
@@ -46,16 +49,21 @@ class Optimizer:
     def __init__(
         self, model: Trainable, config: OptimizerConfig, dtype: torch.dtype = torch.float32
     ) -> None:
-        by_role: dict[str, dict[str, nn.Parameter]] = {}
-        for name, parameter, role in model.roles():
-            by_role.setdefault(role, {})[name] = parameter
-        self.config = config
-        self.muon = Muon(by_role.pop("matrix", {}), config.momentum, dtype)
         rates = {"head": config.adam_lr, "vector": config.adam_lr, "table": config.table_lr}
+        multipliers = model.rate_multipliers()
+        matrices: dict[str, nn.Parameter] = {}
+        groups: dict[tuple[Role, float], list[tuple[str, nn.Parameter]]] = {}
+        for name, parameter, role in model.roles():
+            if role == "matrix":
+                matrices[name] = parameter
+            else:
+                groups.setdefault((role, multipliers[name]), []).append((name, parameter))
+        self.config = config
+        self.muon = Muon(matrices, config.momentum, dtype)
         self.adam = torch.optim.AdamW(
             [
-                {"params": list(parameters.items()), "lr": rates[role], "peak": rates[role]}
-                for role, parameters in sorted(by_role.items())
+                {"params": members, "lr": rates[role] * times, "peak": rates[role] * times}
+                for (role, times), members in sorted(groups.items())
             ],
             betas=config.betas,
             eps=1e-10,

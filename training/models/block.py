@@ -56,7 +56,8 @@ class Block(nn.Module):
         self.place, self.scale = config.norm_place, config.residual_scale
         self.rope, self.mask = rope, mask
         sizes = config.sizes
-        self.mixer = MIXERS[type(layer.mixer)](layer.mixer, sizes)
+        mixer = layer.mixer if config.base_width is None else layer.mixer.for_any_width(sizes)
+        self.mixer = MIXERS[type(mixer)](mixer, sizes)
         names = ["mixer_norm"]
         if layer.feed_forward is not None:
             self.feed_forward = FEED_FORWARDS[type(layer.feed_forward)](layer.feed_forward, sizes)
@@ -72,7 +73,7 @@ class Block(nn.Module):
         else:
             self.register_parameter("skip", None)
         self.local = None if layer.local is None else build_local(layer.local, sizes)
-        self.ngrams = None if layer.memory is None else NgramMemory(layer.memory, sizes)
+        self.ngrams = None if layer.memory is None else NgramMemory(layer.memory, sizes, config.base_width)
 
     def empty_memory(self, batch: int, room: int, like: Tensor) -> BlockMemory:
         """What it remembers of ``batch`` sequences of ``room`` tokens, of which none was read."""

@@ -21,6 +21,7 @@ from training.models.positions import rotary_table, sinusoidal_table
 from training.models.reading import Reading
 from training.models.state import DecodingState
 from training.models.variants import ModelConfig
+from training.models.width import input_growth, rate_multipliers
 
 Role = Literal["matrix", "head", "vector", "table"]
 # Where the mixing weights start. For skip and shift the best of a few at 2e12 FLOPs (4 layers of
@@ -63,6 +64,9 @@ class LanguageModel(nn.Module):
             self.norm = build_norm(config.norm, config.d_model)
         if not config.tied:
             self.head = nn.Linear(config.d_model, config.vocab_size, bias=False)
+        self.head_scale = 1.0  # of the states that the head reads
+        if config.tied and config.base_width is not None:
+            self.head_scale = config.base_width / config.d_model
 
     @property
     def head_weight(self) -> Tensor:
@@ -101,7 +105,8 @@ class LanguageModel(nn.Module):
             x = block(x, x0, seen, memory, rows, routing)
         if state is not None:
             state.num_read = state.num_read + tokens.shape[1]
-        return self.norm(x) if self.config.final_norm else x
+        x = self.norm(x) if self.config.final_norm else x
+        return x if self.head_scale == 1 else self.head_scale * x
 
     def _embedded(self, seen: Reading) -> Tensor:
         """What enters the first block."""
@@ -192,21 +197,27 @@ class LanguageModel(nn.Module):
         deviation 1 / sqrt(inputs). Those that write into the residual stream, and the head: 0, so
         that the model starts as a uniform guess and every block as the identity
         (modded-nanogpt). With init "normal" everything has deviation 0.02, and what writes into
-        the stream 0.02 / sqrt(2 layers) (Radford et al. 2019, GPT-2).
+        the stream 0.02 / sqrt(2 layers) (Radford et al. 2019, GPT-2); that is at ``base_width``,
+        where it is set, and less where matrices have more inputs (``width.py``).
         """
         generator = torch.Generator().manual_seed(seed)
+        growth = input_growth(self)
         for name, parameter, role in self.roles():
             draft = torch.zeros(parameter.shape)
             path, _, leaf = name.rpartition(".")
             say = getattr(self.get_submodule(path), "initial", None)
             own = None if say is None else say(leaf, draft, generator)
-            parameter.copy_(self._drafted(name, draft, role, generator) if own is None else own)
+            if own is None:
+                own = self._drafted(name, draft, role, growth[name], generator)
+            parameter.copy_(own)
         for module in self.modules():
             if isinstance(module, Experts):
                 module.reset()
 
-    def _drafted(self, name: str, draft: Tensor, role: Role, generator: torch.Generator) -> Tensor:
-        """Where a parameter of no say starts."""
+    def _drafted(
+        self, name: str, draft: Tensor, role: Role, growth: float, generator: torch.Generator
+    ) -> Tensor:
+        """Where a parameter of no say starts; ``growth`` as ``input_growth`` has it."""
         config = self.config
         parents = name.split(".")
         leaf = parents[-1]
@@ -217,6 +228,10 @@ class LanguageModel(nn.Module):
             return draft.fill_(leaf == "weight")
         if config.init == "normal":
             std = 0.02 / math.sqrt(2 * config.num_layers) if is_output else 0.02
+            if role == "matrix":
+                std /= math.sqrt(growth)
+            elif role == "head" and not config.tied:
+                std /= growth
             return draft.normal_(std=std, generator=generator)
         if role == "table":
             return draft.normal_(generator=generator)
@@ -224,6 +239,10 @@ class LanguageModel(nn.Module):
             return draft.normal_(std=0.02, generator=generator) if config.tied else draft
         bound = 0.0 if is_output else math.sqrt(3 / draft.shape[-1])
         return draft.uniform_(-bound, bound, generator=generator) if bound else draft
+
+    def rate_multipliers(self) -> dict[str, float]:
+        """What Adam's rate of each parameter is to be multiplied by (``width.py``)."""
+        return rate_multipliers(self)
 
     def roles(self) -> Iterator[tuple[str, nn.Parameter, Role]]:
         """Name, parameter and what it is to an optimizer."""

@@ -28,13 +28,18 @@ class LastIds(Memory):
 class NgramMemory(nn.Module):
     """g out(e), to be added to the stream x: e are the rows that the last tokens name, g is a gate.
 
-    g = sigmoid(rms(x) . rms(key(e)) / sqrt(d_model)), one number a position. ``look_up`` needs no
-    x, so it may come before all layers: what lies in host memory travels while they compute.
+    g = sigmoid(rms(x) . rms(key(e)) / sqrt(d_model)), one number a position; where rates transfer
+    between widths (``width.py``) that is so at ``base_width``, and divided by d_model at others.
+    ``look_up`` needs no x, so it may come before all layers: what lies in host memory travels while
+    they compute.
     """
 
-    def __init__(self, config: NgramMemoryConfig, sizes: Sizes) -> None:
+    def __init__(
+        self, config: NgramMemoryConfig, sizes: Sizes, base_width: int | None = None
+    ) -> None:
         super().__init__()
         self.config = config
+        self.scale = math.sqrt(base_width or sizes.d_model) / sizes.d_model
         table = HostTable if config.host else nn.Embedding
         self.embedding = table(config.num_tables * config.num_slots, config.d_table)
         self.key = nn.Linear(config.d_found, sizes.d_model, bias=False)
@@ -72,8 +77,8 @@ class NgramMemory(nn.Module):
         """[batch, time, d_model] of the stream x and of what ``look_up`` gave."""
         dtype = compute_dtype(x)
         likeness = rms_norm(x, dtype) * rms_norm(self.key(found), dtype)
-        scores = likeness.sum(-1, keepdim=True) / math.sqrt(x.shape[-1])
-        return torch.sigmoid(scores) * self.out(found)
+        gate = torch.sigmoid(self.scale * likeness.sum(-1, keepdim=True))
+        return gate * self.out(found)
 
 
 def slots_of(

@@ -44,6 +44,7 @@ def tarn(
     x0_skip: bool = True,
     token_shift: bool = True,
     convolution: int | None = None,
+    base_width: int | None = None,
 ) -> ModelConfig:
     """Tarn's own: the choices that made small models better.
 
@@ -88,6 +89,7 @@ def tarn(
         embedding_norm=True,
         x0_skip=x0_skip,
         tied=tied,
+        base_width=base_width,
     )
 
 

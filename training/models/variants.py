@@ -9,7 +9,7 @@ files, and a word in a union here.
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, PositiveFloat, PositiveInt, ValidationError, model_validator
 
 from datalake.config import Config, Refusal
 from training.models.configs.attention import AttentionConfig
@@ -79,6 +79,9 @@ class ModelConfig(Config):
     # "zero": matrices that write into the residual stream, and the head, start at 0
     # (modded-nanogpt); "normal": deviation 0.02, residual ones 0.02 / sqrt(2 layers) (GPT-2).
     init: Literal["zero", "normal"] = "zero"
+    # Width at which rates were found, so that they hold at this one (``width.py``); None: they are
+    # taken as they are.
+    base_width: PositiveInt | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -111,6 +114,13 @@ class ModelConfig(Config):
                     part.check(self.sizes)
                 except Refusal as refusal:
                     raise Refusal(f"layers.{name}: {refusal}") from None
+        if self.base_width is not None and self.base_width != self.d_model:
+            try:
+                self.resized(self.base_width)
+            except (Refusal, ValidationError):
+                raise Refusal(
+                    f"base_width must be one that its parts can have, got {self.base_width}"
+                ) from None
         return self
 
     @property

@@ -80,6 +80,10 @@ class AttentionConfig(MixerConfig):
         """Of all key (or value) heads together."""
         return self.num_kv_heads * self.head_width(sizes)
 
+    def for_any_width(self, sizes: Sizes) -> Self:
+        scale = self.scale or 8 / self.head_width(sizes)
+        return self.model_copy(update={"scale": scale})
+
     def num_params(self, sizes: Sizes) -> Params:
         d_model, d_kv = sizes.d_model, self.kv_width(sizes)
         d_query = self.num_heads * self.head_width(sizes)

@@ -60,6 +60,9 @@ class LatentAttentionConfig(MixerConfig):
     def turning(self, sizes: Sizes) -> tuple[Rope, int]:
         return self.rope, self.d_rope
 
+    def for_any_width(self, sizes: Sizes) -> Self:
+        return self.model_copy(update={"scale": self.scale or 8 / self.d_query})
+
     def num_params(self, sizes: Sizes) -> Params:
         queries = self.num_heads * self.d_query
         matrices = (

@@ -86,6 +86,10 @@ class MixerConfig(Part):
         """Its rotary positions and the width of the heads that they turn; made once a pass."""
         return None
 
+    def for_any_width(self, sizes: Sizes) -> Self:
+        """The same where what is learned at one width is to hold at others (``width.py``)."""
+        return self
+
     @property
     def is_pairwise(self) -> bool:
         """Whether it reads pairs of positions, so that a mask keeps documents apart."""
