@@ -9,12 +9,12 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
-from datalake.config import Config, Refusal
+from datalake.config import Refusal
 from training.models.configs.feed_forward import GATED, Activation, DenseConfig
-from training.models.configs.parts import Params, Part, Sizes, dense
+from training.models.configs.parts import Params, Part, Sizes, Tagged, dense
 
 
-class LossBalance(Config):
+class LossBalance(Tagged):
     """Even loads by a loss: experts sum(share of tokens x mean score), 1 where even.
 
     Fedus et al. 2021, arXiv:2101.03961, equation 4. Its gradient disturbs that of the text.
@@ -24,7 +24,7 @@ class LossBalance(Config):
     weight: PositiveFloat = 0.01  # Fedus et al. 2021
 
 
-class BiasBalance(Config):
+class BiasBalance(Tagged):
     """Even loads without a loss: a bias, for choosing alone, goes up where too few tokens come.
 
     Wang et al. 2024, arXiv:2408.15664; DeepSeek-V3, arXiv:2412.19437.

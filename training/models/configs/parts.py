@@ -41,13 +41,16 @@ def dense(matrices: int, vectors: int = 0, tables: int = 0) -> Params:
     return Params(matrices=matrices, active=matrices, tables=tables, vectors=vectors)
 
 
-class Part(Config):
-    """A part of a block. Every method takes the ``sizes`` of the model that it stands in."""
+class Tagged(Config):
+    """One of several kinds. Which, counts as given, so that it is never left out when written."""
 
     def model_post_init(self, context: object) -> None:
-        """Its kind counts as given, so that it is written out where only what was given is."""
         if "kind" in type(self).model_fields:
             self.model_fields_set.add("kind")
+
+
+class Part(Tagged):
+    """A part of a block. Every method takes the ``sizes`` of the model that it stands in."""
 
     def check(self, sizes: Sizes) -> None:
         """Raises Refusal for settings that the model's sizes make impossible."""
