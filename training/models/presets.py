@@ -165,6 +165,140 @@ def llama3(
     )
 
 
+def qwen3(
+    *,
+    vocab_size: int,
+    context_length: int,
+    d_model: int,
+    num_layers: int,
+    num_heads: int,
+    num_kv_heads: int | None = None,
+    d_head: int | None = None,
+    d_ff: int | None = None,
+    rope_theta: float = 1_000_000.0,
+    tied: bool = False,
+) -> ModelConfig:
+    """Qwen 3: Llama's blocks, with a norm of gains on the queries and keys of each head.
+
+    Yang et al. 2025, arXiv:2505.09388.
+    """
+    layer = Layer(
+        mixer=AttentionConfig(
+            num_heads=num_heads,
+            num_kv_heads=num_kv_heads or num_heads,
+            d_head=d_head,
+            rope=Rope(theta=rope_theta),
+            qk_norm="head",
+            qk_gain=True,
+        ),
+        feed_forward=DenseConfig(d_ff=d_ff or gated_width(d_model), activation="swiglu"),
+    )
+    return ModelConfig(
+        vocab_size=vocab_size,
+        context_length=context_length,
+        d_model=d_model,
+        num_layers=num_layers,
+        layers={"full": layer},
+        pattern=("full",),
+        norm=Norm(gain=True),
+        tied=tied,
+        init="normal",
+    )
+
+
+def gemma3(
+    *,
+    vocab_size: int,
+    context_length: int,
+    d_model: int,
+    num_layers: int,
+    num_heads: int,
+    num_kv_heads: int | None = None,
+    d_head: int | None = None,
+    d_ff: int | None = None,
+    window: int,
+    num_local: int = 5,
+    rope_factor: float = 1.0,
+    query_scalar: int | None = None,
+    tied: bool = True,
+) -> ModelConfig:
+    """Gemma 3: after ``num_local`` layers in a window one that sees all; norms around the parts.
+
+    Gemma team 2025, arXiv:2503.19786. Local layers turn by a theta of 10,000, global ones by
+    1,000,000 and, in the larger models, ``rope_factor`` 8 times slower. Scores are divided by the
+    root of ``query_scalar``; None is the width of a head.
+    """
+    attention = AttentionConfig(
+        num_heads=num_heads,
+        num_kv_heads=num_kv_heads or num_heads,
+        d_head=d_head,
+        qk_norm="head",
+        qk_gain=True,
+        scale=None if query_scalar is None else query_scalar**-0.5,
+    )
+    mixers: dict[str, dict[str, Any]] = {
+        "local": {"window": window, "rope": Rope(theta=10_000.0)},
+        "global": {"rope": Rope(theta=1_000_000.0, factor=rope_factor)},
+    }
+    feed_forward = DenseConfig(d_ff=d_ff or gated_width(d_model), activation="geglu")
+    return ModelConfig(
+        vocab_size=vocab_size,
+        context_length=context_length,
+        d_model=d_model,
+        num_layers=num_layers,
+        layers={
+            name: Layer(mixer=attention.model_copy(update=mixers[name]), feed_forward=feed_forward)
+            for name in mixers
+        },
+        pattern=("local",) * num_local + ("global",),
+        norm=Norm(gain=True),
+        norm_place="sandwich",
+        embedding_scale="sqrt_d_model",
+        tied=tied,
+        init="normal",
+    )
+
+
+def olmo2(
+    *,
+    vocab_size: int,
+    context_length: int,
+    d_model: int,
+    num_layers: int,
+    num_heads: int,
+    num_kv_heads: int | None = None,
+    d_ff: int | None = None,
+    rope_theta: float = 500_000.0,
+    tied: bool = False,
+) -> ModelConfig:
+    """OLMo 2: norms after the parts, and one over the queries and one over the keys of all heads.
+
+    OLMo team 2025, arXiv:2501.00656.
+    """
+    layer = Layer(
+        mixer=AttentionConfig(
+            num_heads=num_heads,
+            num_kv_heads=num_kv_heads or num_heads,
+            rope=Rope(theta=rope_theta),
+            qk_norm="all",
+            qk_gain=True,
+        ),
+        feed_forward=DenseConfig(d_ff=d_ff or gated_width(d_model), activation="swiglu"),
+    )
+    return ModelConfig(
+        vocab_size=vocab_size,
+        context_length=context_length,
+        d_model=d_model,
+        num_layers=num_layers,
+        layers={"full": layer},
+        pattern=("full",),
+        norm=Norm(gain=True),
+        norm_place="reordered",
+        tied=tied,
+        init="normal",
+    )
+
+
 def gated_width(d_model: int) -> int:
     """Channels of a gated layer of as many weights as four times the width without a gate.
 
@@ -400,6 +534,9 @@ PRESETS: dict[str, Callable[..., ModelConfig]] = {
     "tarn": tarn,
     "gpt2": gpt2,
     "llama3": llama3,
+    "qwen3": qwen3,
+    "gemma3": gemma3,
+    "olmo2": olmo2,
     "recall": recall,
     "linear": linear,
     "mamba2": mamba2,

@@ -6,15 +6,21 @@ from typing import Any
 from datalake.config import Refusal
 from training.models.interchange.deepseek import DEEPSEEK_V3
 from training.models.interchange.family import Family, Inexpressible
+from training.models.interchange.gemma3 import GEMMA3
 from training.models.interchange.gpt2 import GPT2
 from training.models.interchange.granite_hybrid import GRANITE_HYBRID
 from training.models.interchange.llama3 import LLAMA3
 from training.models.interchange.mamba2 import MAMBA2
+from training.models.interchange.olmo2 import OLMO2
+from training.models.interchange.qwen3 import QWEN3
 from training.models.variants import ModelConfig
 
 FAMILIES: tuple[Family, ...] = (  # in the order in which they are tried
     GPT2,
     LLAMA3,
+    QWEN3,
+    GEMMA3,
+    OLMO2,
     DEEPSEEK_V3,
     MAMBA2,
     GRANITE_HYBRID,

@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from pydantic import ValidationError
+
 from datalake.config import Refusal
 from training.models.configs.attention import AttentionConfig
 from training.models.configs.experts import BiasBalance, ExpertsConfig
@@ -99,13 +101,24 @@ class Family:
         try:
             fields = self.write(config)
             again = self.read(Fields(fields))
-        except Refusal as refusal:
-            raise Inexpressible(self, str(refusal), len(ModelConfig.model_fields)) from None
+        except (Refusal, ValidationError) as error:
+            raise Inexpressible(self, reason(error), len(ModelConfig.model_fields)) from None
         lost = differences(config, again)
         if lost:
             rules = [f"{name} {_shown(theirs)}, got {_shown(ours)}" for name, ours, theirs in lost]
             raise Inexpressible(self, "; ".join(rules), len(lost))
         return fields
+
+
+def reason(error: Refusal | ValidationError) -> str:
+    """Why settings were refused, in one line; those that pydantic refuses are named as ours."""
+    if isinstance(error, Refusal):
+        return str(error)
+    first = error.errors()[0]
+    cause = first.get("ctx", {}).get("error")
+    if isinstance(cause, Refusal):
+        return str(cause)
+    return f"{'.'.join(map(str, first['loc']))}: {first['msg']}, got {first['input']}"
 
 
 class Inexpressible(Refusal):

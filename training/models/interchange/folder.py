@@ -26,7 +26,7 @@ from torch import Tensor
 from datalake.config import Refusal
 from training.models.experts import Experts
 from training.models.interchange.families import family_for, family_of
-from training.models.interchange.family import Family, Fields
+from training.models.interchange.family import Family, Fields, reason
 from training.models.language_model import LanguageModel
 from training.models.variants import ModelConfig
 from training.tokenizer import chat, interchange
@@ -43,10 +43,8 @@ def read_config(folder: Path) -> tuple[Family, ModelConfig]:
     try:
         family = family_of(given)
         return family, family.read(Fields(given))
-    except ValidationError as error:
-        raise Refusal(f"{path}: {error.errors()[0]['msg']}") from None
-    except Refusal as refusal:
-        raise Refusal(f"{path}: {refusal}") from None
+    except (Refusal, ValidationError) as error:
+        raise Refusal(f"{path}: {reason(error).removeprefix(f'{CONFIG}: ')}") from None
 
 
 def load(folder: Path | str) -> LanguageModel:

@@ -69,9 +69,7 @@ def attention_pairs(
             yield pair(f"{ours}.{name}.bias", f"{there}.bias", *steps)
     if attention.qk_gain:
         for name in ("query", "key"):
-            yield pair(
-                f"{ours}.{name}_norm.weight", f"{theirs}.{name[0]}_norm.weight", *turned, *gain
-            )
+            yield pair(f"{ours}.{name}_gain", f"{theirs}.{name[0]}_norm.weight", *turned, *gain)
 
 
 def turns(attention: AttentionConfig, sizes: Sizes) -> tuple[Step, ...]:

@@ -74,6 +74,24 @@ GRANITE = {
     "attention_multiplier": 0.125,
     "logits_scaling": 1,
 }
+GEMMA = {
+    **SIZES,
+    "head_dim": 12,
+    "num_hidden_layers": 4,
+    "sliding_window": 5,
+    "layer_types": [
+        "sliding_attention",
+        "sliding_attention",
+        "full_attention",
+        "sliding_attention",
+    ],
+    "query_pre_attn_scalar": 20,
+    "rms_norm_eps": 1e-2,
+    "rope_parameters": {
+        "sliding_attention": {"rope_type": "default", "rope_theta": 100.0},
+        "full_attention": {"rope_type": "linear", "factor": 4.0, "rope_theta": 10_000.0},
+    },
+}
 # A name of the case: the class of its config, and what is said to it.
 SHAPES: dict[str, tuple[str, dict[str, Any]]] = {
     "gpt2": ("GPT2Config", {**GPT2, "n_inner": 52}),
@@ -91,6 +109,41 @@ SHAPES: dict[str, tuple[str, dict[str, Any]]] = {
     "llama, biases": (
         "LlamaConfig",
         {**SIZES, "attention_bias": True, "mlp_bias": True, "rms_norm_eps": 1e-2},
+    ),
+    "qwen3": ("Qwen3Config", {**SIZES, "head_dim": 12, "rms_norm_eps": 1e-2}),
+    "qwen3, biases, tied": (
+        "Qwen3Config",
+        {**SIZES, "head_dim": 8, "attention_bias": True, "tie_word_embeddings": True},
+    ),
+    "olmo2": ("Olmo2Config", {**SIZES, "rms_norm_eps": 1e-2}),
+    "olmo2, biases, tied": (
+        "Olmo2Config",
+        {
+            **SIZES,
+            "attention_bias": True,
+            "tie_word_embeddings": True,
+            "num_key_value_heads": 4,
+            "rope_scaling": SCALING,
+        },
+    ),
+    "gemma3": ("Gemma3TextConfig", GEMMA),
+    "gemma3, biases, untied": (
+        "Gemma3TextConfig",
+        {
+            **GEMMA,
+            "query_pre_attn_scalar": 12,
+            "tie_word_embeddings": False,
+            "attention_bias": True,
+            "sliding_window": 4096,
+        },
+    ),
+    "gemma3, in a pattern": (
+        "Gemma3TextConfig",
+        {
+            **{name: value for name, value in GEMMA.items() if name != "layer_types"},
+            "rope_parameters": None,
+            "num_hidden_layers": 7,
+        },
     ),
     "deepseek v3": ("DeepseekV3Config", DEEPSEEK),
     "deepseek v3, whole queries, experts from the start": (

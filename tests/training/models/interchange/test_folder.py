@@ -120,6 +120,19 @@ def test_a_head_in_the_file_of_a_tied_model_must_be_the_embedding(tmp_path: Path
         ("llama3", {"num_key_value_heads": 3}, "num_heads must be a multiple of num_kv_heads"),
         (
             "llama3",
+            {"num_hidden_layers": 0},
+            "num_layers: Input should be greater than 0, got 0",
+        ),
+        ("llama3", {"rms_norm_eps": "tiny"}, "rms_norm_eps must be a number, got tiny"),
+        (
+            "gemma3",
+            {"layer_types": ["full_attention", "chunked_attention", "full_attention"]},
+            "layer_types must be 3 of sliding_attention and full_attention, got full_attention, ch",
+        ),
+        ("gemma3", {"final_logit_softcapping": 30.0}, "final_logit_softcapping must be nothing"),
+        ("qwen3", {"use_sliding_window": True}, "use_sliding_window must be false, got true"),
+        (
+            "llama3",
             {"rope_scaling": {"rope_type": "yarn", "factor": 4.0}},
             "rope_scaling: rope_type must be default or linear or llama3, got yarn",
         ),
@@ -139,7 +152,8 @@ def test_a_head_in_the_file_of_a_tied_model_must_be_the_embedding(tmp_path: Path
 def test_a_config_that_tarn_cannot_build_is_refused_by_its_field(
     name: str, changes: dict, message: str, tmp_path: Path
 ) -> None:
-    folder.save(awake(preset(name)), None, tmp_path)
+    sizes = {"window": 5} if name == "gemma3" else {}
+    folder.save(awake(preset(name, **sizes)), None, tmp_path)
     say(tmp_path, **changes)
     with pytest.raises(Refusal) as refusal:
         folder.load(tmp_path)
@@ -215,6 +229,20 @@ def test_the_nearest_family_says_what_is_missing() -> None:
     config = preset("gpt2").model_copy(update={"residual_scale": 0.5})
     with pytest.raises(Refusal, match=r"written as gpt2, residual_scale 1.0, got 0.5$"):
         family_for(config)
+
+
+def test_what_one_layer_alone_cannot_be_is_said_of_that_layer() -> None:
+    config = preset("gemma3", window=5, num_local=1)
+    layer = config.layers["global"]
+    mixer = layer.mixer.model_copy(update={"num_kv_heads": 2})
+    layers = {**config.layers, "global": layer.model_copy(update={"mixer": mixer})}
+    with pytest.raises(Refusal, match=r"gemma3_text, layers.global.mixer.num_kv_heads 4, got 2$"):
+        family_for(config.model_copy(update={"layers": layers}))
+
+
+def test_a_mixer_that_no_family_has_is_refused() -> None:
+    with pytest.raises(Refusal, match=r"must have, to be written as "):
+        family_for(ModelConfig.model_validate({"preset": "linear", **SIZES, "num_heads": 4}))
 
 
 def test_where_weights_start_is_nothing_to_a_folder() -> None:
