@@ -11,8 +11,9 @@ from typing import Any, Literal
 
 from datalake.config import Refusal
 from training.models.configs.attention import AttentionConfig
-from training.models.configs.experts import BiasBalance, ExpertsConfig
+from training.models.configs.experts import BiasBalance, ExpertsConfig, LossBalance
 from training.models.configs.feed_forward import Activation, DenseConfig
+from training.models.configs.gated_delta import GatedDeltaConfig
 from training.models.configs.latent_attention import LatentAttentionConfig
 from training.models.configs.linear_attention import LinearAttentionConfig
 from training.models.configs.local import LocalConfig
@@ -530,6 +531,67 @@ def deepseek_v3(
     )
 
 
+def qwen3_next(
+    *,
+    vocab_size: int,
+    context_length: int,
+    d_model: int,
+    num_layers: int,
+    num_heads: int,
+    num_kv_heads: int | None = None,
+    d_head: int | None = None,
+    num_key_heads: int | None = None,
+    d_key: int | None = None,
+    num_experts: int,
+    top_k: int,
+    d_expert: int,
+    rope_theta: float = 10_000_000.0,
+    tied: bool = False,
+) -> ModelConfig:
+    """Qwen3-Next: three layers of the gated delta rule, then one of gated attention; experts.
+
+    Qwen team, September 2025. ``num_key_heads`` of ``d_key`` channels are of the rule, as wide
+    together as the model where nothing is said; it has two heads of values for each. The published
+    model has 512 experts, of which a token meets 10 and a shared one behind a gate.
+    """
+    num_key_heads = num_key_heads or num_heads
+    d_key = d_key or d_model // num_key_heads
+    mixers = {
+        "delta": GatedDeltaConfig(
+            num_heads=2 * num_key_heads, num_key_heads=num_key_heads, d_key=d_key, d_value=d_key
+        ),
+        "full": AttentionConfig(
+            num_heads=num_heads,
+            num_kv_heads=num_kv_heads or num_heads,
+            d_head=d_head,
+            rope=Rope(theta=rope_theta, fraction=0.25),
+            qk_norm="head",
+            qk_gain=True,
+            gate=True,
+        ),
+    }
+    experts = ExpertsConfig(
+        num_experts=num_experts,
+        top_k=top_k,
+        d_expert=d_expert,
+        d_shared=d_expert,
+        shared_gate=True,
+        normalize_top_k=True,
+        balance=LossBalance(weight=0.001),
+    )
+    return ModelConfig(
+        vocab_size=vocab_size,
+        context_length=context_length,
+        d_model=d_model,
+        num_layers=num_layers,
+        layers={name: Layer(mixer=mixers[name], feed_forward=experts) for name in mixers},
+        pattern=("delta",) * 3 + ("full",),
+        norm=Norm(gain=True),
+        tied=tied,
+        init="normal",
+    )
+
+
 PRESETS: dict[str, Callable[..., ModelConfig]] = {
     "tarn": tarn,
     "gpt2": gpt2,
@@ -542,6 +604,7 @@ PRESETS: dict[str, Callable[..., ModelConfig]] = {
     "mamba2": mamba2,
     "granite_hybrid": granite_hybrid,
     "deepseek_v3": deepseek_v3,
+    "qwen3_next": qwen3_next,
 }
 
 
