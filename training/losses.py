@@ -34,7 +34,8 @@ def next_token_loss(
     routing: list[Routing] = []
     hidden = _hidden(model, tokens, pieces if has_several else None, routing)
     wanted = targets(tokens, pieces).flatten()
-    loss = linear_cross_entropy(hidden, model.head_weight, wanted, chunk_rows)
+    softcap = model.config.logit_softcap
+    loss = linear_cross_entropy(hidden, model.head_weight, wanted, chunk_rows, softcap)
     for route in routing:
         counted = wanted != UNSCORED
         loss = loss + route.penalty(counted)
@@ -49,7 +50,8 @@ def next_token_nats(model: LanguageModel, tokens: Tensor, pieces: Tensor | None 
     ``pieces`` as ``next_token_loss`` takes them; 0 where a token is not scored.
     """
     hidden = _hidden(model, tokens, pieces)
-    nats = token_nats(hidden, model.head_weight, targets(tokens, pieces).flatten())
+    wanted, softcap = targets(tokens, pieces).flatten(), model.config.logit_softcap
+    nats = token_nats(hidden, model.head_weight, wanted, softcap=softcap)
     return nats.view(tokens.shape[0], -1)
 
 

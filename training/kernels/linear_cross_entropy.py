@@ -25,27 +25,35 @@ CHUNK_ROWS = 128  # a chunk of 8k logits in bf16 is 2 MB: the last-level cache h
 
 
 def linear_cross_entropy(
-    hidden: Tensor, weight: Tensor, targets: Tensor, chunk_rows: int = CHUNK_ROWS
+    hidden: Tensor,
+    weight: Tensor,
+    targets: Tensor,
+    chunk_rows: int = CHUNK_ROWS,
+    softcap: float | None = None,
 ) -> Tensor:
     """Mean over rows of -log softmax(hidden @ weight^T)[target], in nats: a float32 scalar.
 
     ``hidden`` [rows, d_model], ``weight`` [vocab, d_model], ``targets`` [rows] of int64; rows whose
     target is ``UNSCORED`` are left out of the mean. Products run in autocast's dtype where autocast
-    is on, sums and losses in float32.
+    is on, sums and losses in float32. ``softcap`` c bounds logits z to c tanh(z / c).
     Refuses no rows at all, since a mean of nothing is undefined.
     """
     if not len(targets):
         raise Refusal("targets must be at least one row, got none")
-    return _LinearCrossEntropy.apply(hidden, weight, targets, chunk_rows)
+    return _LinearCrossEntropy.apply(hidden, weight, targets, chunk_rows, softcap)
 
 
 @torch.no_grad()
 def token_nats(
-    hidden: Tensor, weight: Tensor, targets: Tensor, chunk_rows: int = CHUNK_ROWS
+    hidden: Tensor,
+    weight: Tensor,
+    targets: Tensor,
+    chunk_rows: int = CHUNK_ROWS,
+    softcap: float | None = None,
 ) -> Tensor:
     """Each row's -log softmax(hidden @ weight^T)[target], [rows], in float32; no gradient.
 
-    0 where the target is ``UNSCORED``.
+    0 where the target is ``UNSCORED``; ``softcap`` as there.
     """
     nats = torch.empty(len(targets), dtype=torch.float32, device=hidden.device)
     with torch.autocast(hidden.device.type, enabled=False):
@@ -53,6 +61,8 @@ def token_nats(
         for start in range(0, len(targets), chunk_rows):
             part = slice(start, start + chunk_rows)
             logits = hidden[part].float() @ w.T
+            if softcap is not None:
+                logits = logits.div_(softcap).tanh_().mul_(softcap)
             nats[part] = F.cross_entropy(
                 logits, targets[part], reduction="none", ignore_index=UNSCORED
             )
@@ -61,13 +71,21 @@ def token_nats(
 
 class _LinearCrossEntropy(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, chunk: int) -> Tensor:
+    def forward(
+        ctx: Any,
+        hidden: Tensor,
+        weight: Tensor,
+        targets: Tensor,
+        chunk: int,
+        softcap: float | None,
+    ) -> Tensor:
         device = hidden.device.type
         autocast = torch.is_autocast_enabled(device)
         dtype = torch.get_autocast_dtype(device) if autocast else hidden.dtype
         h, w = hidden.to(dtype), weight.to(dtype)
         with torch.autocast(device, enabled=False):  # it would take the softmax to float32
-            nats, d_hidden, d_weight = _chunked(h, w, targets, chunk, ctx.needs_input_grad[:2])
+            needs = ctx.needs_input_grad[:2]
+            nats, d_hidden, d_weight = _chunked(h, w, targets, chunk, needs, softcap)
         num_scored = (targets != UNSCORED).sum()
         ctx.save_for_backward(d_hidden, d_weight, num_scored)
         ctx.dtypes = hidden.dtype, weight.dtype
@@ -75,18 +93,23 @@ class _LinearCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, d_loss: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
+    def backward(ctx: Any, d_loss: Tensor) -> tuple[Tensor | None, ...]:
         *gradients, num_scored = ctx.saved_tensors
         scale = d_loss / num_scored
         d_hidden, d_weight = (
             None if gradient is None else (gradient * scale).to(dtype)
             for gradient, dtype in zip(gradients, ctx.dtypes, strict=True)
         )
-        return d_hidden, d_weight, None, None
+        return d_hidden, d_weight, None, None, None
 
 
 def _chunked(
-    h: Tensor, w: Tensor, targets: Tensor, chunk: int, needs: tuple[bool, bool]
+    h: Tensor,
+    w: Tensor,
+    targets: Tensor,
+    chunk: int,
+    needs: tuple[bool, bool],
+    softcap: float | None,
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
     """Nats [rows], and the gradients of their sum: for ``h`` in its dtype, for ``w`` in float32."""
     rows = len(targets)
@@ -95,7 +118,13 @@ def _chunked(
     d_weight = torch.zeros_like(w, dtype=torch.float32) if needs[1] else None
     for start in range(0, rows, chunk):
         part = slice(start, start + chunk)
-        d_logits = cross_entropy_rows(h[part] @ w.T, targets[part], nats[part])
+        logits, tanh = h[part] @ w.T, None
+        if softcap is not None:
+            tanh = logits.div_(softcap).tanh_()
+            logits = tanh * softcap
+        d_logits = cross_entropy_rows(logits, targets[part], nats[part])
+        if tanh is not None:
+            d_logits.addcmul_(d_logits * tanh, tanh, value=-1)
         if d_hidden is not None:
             torch.mm(d_logits, w, out=d_hidden[part])
         if d_weight is not None:
@@ -122,11 +151,19 @@ def twin_rows(logits: Tensor, targets: Tensor, nats: Tensor) -> Tensor:
     p_target = p[rows, targets].float()
     torch.log(p_target, out=nats).neg_()
     lost = p_target < torch.finfo(torch.float32).tiny
-    if lost.any():  # beyond 87 nats a probability underflows; its logarithm must not
+    is_traced = torch.compiler.is_compiling()  # then no number of a tensor may decide
+    # Beyond 87 nats a probability underflows; its logarithm must not.
+    if is_traced:
+        exact = logits.float().logsumexp(-1) - logits[rows, targets]
+        nats.copy_(torch.where(lost, exact, nats))
+    elif lost.any():
         far = logits[lost].float()
         nats[lost] = far.logsumexp(-1) - logits[rows, targets][lost]
     p[rows, targets] -= 1
-    p.index_fill_(0, unscored.nonzero().flatten(), 0)  # few rows, where a mask reads them all
+    if is_traced:
+        p.masked_fill_(unscored[:, None], 0)
+    else:  # few rows, where a mask reads them all
+        p.index_fill_(0, unscored.nonzero().flatten(), 0)
     nats.masked_fill_(unscored, 0)
     return p
 

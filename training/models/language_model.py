@@ -67,6 +67,9 @@ class LanguageModel(nn.Module):
         self.head_scale = 1.0  # of the states that the head reads
         if config.tied and config.base_width is not None:
             self.head_scale = config.base_width / config.d_model
+        self.head_scale = config.logit_scale  # of the states that the head reads
+        if config.tied and config.base_width is not None:
+            self.head_scale *= config.base_width / config.d_model
 
     @property
     def head_weight(self) -> Tensor:
@@ -77,7 +80,8 @@ class LanguageModel(nn.Module):
 
     def logits(self, hidden: Tensor) -> Tensor:
         """[..., vocab] of states [..., d_model]."""
-        return F.linear(hidden, self.head_weight)
+        logits, cap = F.linear(hidden, self.head_weight), self.config.logit_softcap
+        return logits if cap is None else cap * torch.tanh(logits / cap)
 
     def hidden(
         self,
@@ -116,7 +120,7 @@ class LanguageModel(nn.Module):
         if scale != 1:
             x = x * (math.sqrt(config.d_model) if scale == "sqrt_d_model" else scale)
         if config.positions != "none":
-            x = x + self._position_table(x.device)[seen.places]
+            x = x + self._position_table(x.device)[seen.places].to(x.dtype)
         return self.embedding_norm(x) if config.embedding_norm else x
 
     def _position_table(self, device: torch.device) -> Tensor:

@@ -94,6 +94,40 @@ def tarn(
     )
 
 
+def vaswani(
+    *,
+    vocab_size: int,
+    context_length: int,
+    d_model: int,
+    num_layers: int,
+    num_heads: int,
+    d_ff: int | None = None,
+) -> ModelConfig:
+    """The Transformer of Vaswani et al. 2017, arXiv:1706.03762, as a decoder without an encoder.
+
+    What all that came later is measured against.
+    """
+    layer = Layer(
+        mixer=AttentionConfig(num_heads=num_heads),
+        feed_forward=DenseConfig(d_ff=d_ff or 4 * d_model, activation="relu", bias=True),
+    )
+    return ModelConfig(
+        vocab_size=vocab_size,
+        context_length=context_length,
+        d_model=d_model,
+        num_layers=num_layers,
+        layers={"full": layer},
+        pattern=("full",),
+        norm=Norm(kind="layer", gain=True, bias=True),
+        norm_place="post",
+        positions="sinusoidal",
+        embedding_scale="sqrt_d_model",
+        tied=True,
+        final_norm=False,
+        init="normal",
+    )
+
+
 def gpt2(
     *,
     vocab_size: int,
@@ -594,6 +628,7 @@ def qwen3_next(
 
 PRESETS: dict[str, Callable[..., ModelConfig]] = {
     "tarn": tarn,
+    "vaswani": vaswani,
     "gpt2": gpt2,
     "llama3": llama3,
     "qwen3": qwen3,

@@ -108,6 +108,8 @@ class ModelConfig(Config):
             )
         if unused := self.layers.keys() - {*self.first, *self.pattern}:
             raise Refusal(f"layers must all be in first or pattern, got {min(unused)} in neither")
+        if self.positions == "sinusoidal" and self.d_model % 2:
+            raise Refusal(f"d_model must be even where positions are sinusoids, got {self.d_model}")
         for name, layer in self.layers.items():
             for part in parts(layer):
                 try:

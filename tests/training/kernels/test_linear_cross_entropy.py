@@ -42,6 +42,20 @@ def test_loss_and_gradients_equal_plain_cross_entropy_in_any_chunks(chunk_rows: 
 
 
 @pytest.mark.parametrize("chunk_rows", [1, 7, 1000])
+def test_capped_logits_have_the_loss_and_the_slopes_of_the_formula(chunk_rows: int) -> None:
+    hidden, weight, targets = case()
+    targets[::5] = UNSCORED
+    logits = 3 * torch.tanh(hidden @ weight.T / 3)
+    plain = F.cross_entropy(logits, targets, ignore_index=UNSCORED)
+    loss = linear_cross_entropy(hidden, weight, targets, chunk_rows, softcap=3.0)
+    torch.testing.assert_close(loss, plain)
+    gradients = torch.autograd.grad(loss, (hidden, weight))
+    torch.testing.assert_close(gradients, torch.autograd.grad(plain, (hidden, weight)))
+    nats = token_nats(hidden, weight, targets, chunk_rows, softcap=3.0)
+    torch.testing.assert_close(nats.sum() / (targets != UNSCORED).sum(), plain.detach())
+
+
+@pytest.mark.parametrize("chunk_rows", [1, 7, 1000])
 def test_unscored_rows_count_for_nothing(chunk_rows: int) -> None:
     hidden, weight, targets = case()
     targets[::3] = UNSCORED
