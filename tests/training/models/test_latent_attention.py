@@ -267,6 +267,13 @@ def test_decoding_makes_nothing_of_the_size_of_expanded_keys() -> None:
     assert sizes and max(sizes) <= 2 * 24 * (16 + 6)  # two sequences' memories
 
 
+def test_decoding_is_as_precise_as_the_model() -> None:
+    model, ids = small().double(), tokens(2, 24)
+    state = model.empty_state(2)
+    logits = torch.cat([model(piece, state) for piece in ids.split([5, *[1] * 19], 1)], dim=1)
+    torch.testing.assert_close(logits, model(ids), atol=1e-9, rtol=1e-9)
+
+
 def test_half_precision_follows_single_precision() -> None:
     model, ids = small(), tokens(3, 22)
     exact = model.hidden(ids)

@@ -131,7 +131,8 @@ class LatentAttention(Mixer):
         q = torch.cat((inward, turned), dim=-1).flatten(1, 2)
         tokens = tokens.to(dtype)
         scores = (q @ tokens.mT * self.scale).unflatten(1, (config.num_heads, -1))
-        p = scores.masked_fill(~seen[:, None], -torch.inf).softmax(-1, dtype=torch.float32)
+        wide = torch.promote_types(dtype, torch.float32)
+        p = scores.masked_fill(~seen[:, None], -torch.inf).softmax(-1, dtype=wide)
         mixed = p.to(dtype).flatten(1, 2) @ tokens[..., : config.kv_rank]
         mixed = mixed.unflatten(1, (config.num_heads, -1))
         return torch.einsum("bhtr,hvr->bhtv", mixed, to_value)
