@@ -21,7 +21,8 @@ class LastInputs(Memory):
     def extend(self, x: Tensor) -> Tensor:
         """[batch, width - 1 + time, d_model]: what is remembered and then ``x``, remembered too."""
         longer = torch.cat((self.inputs.to(x.dtype), x), dim=1)
-        self.inputs = longer[:, x.shape[1] :].clone()  # so that nothing else stays alive
+        # A copy, so that nothing else stays alive; as wide as before, whatever a norm hands on.
+        self.inputs = longer[:, x.shape[1] :].to(self.inputs.dtype, copy=True)
         return longer
 
 
