@@ -590,20 +590,18 @@ def qwen3_next(
     """
     num_key_heads = num_key_heads or num_heads
     d_key = d_key or d_model // num_key_heads
-    mixers = {
-        "delta": GatedDeltaConfig(
-            num_heads=2 * num_key_heads, num_key_heads=num_key_heads, d_key=d_key, d_value=d_key
-        ),
-        "full": AttentionConfig(
-            num_heads=num_heads,
-            num_kv_heads=num_kv_heads or num_heads,
-            d_head=d_head,
-            rope=Rope(theta=rope_theta, fraction=0.25),
-            qk_norm="head",
-            qk_gain=True,
-            gate=True,
-        ),
-    }
+    delta = GatedDeltaConfig(
+        num_heads=2 * num_key_heads, num_key_heads=num_key_heads, d_key=d_key, d_value=d_key
+    )
+    attention = AttentionConfig(
+        num_heads=num_heads,
+        num_kv_heads=num_kv_heads or num_heads,
+        d_head=d_head,
+        rope=Rope(theta=rope_theta, fraction=0.25),
+        qk_norm="head",
+        qk_gain=True,
+        gate=True,
+    )
     experts = ExpertsConfig(
         num_experts=num_experts,
         top_k=top_k,
@@ -618,7 +616,10 @@ def qwen3_next(
         context_length=context_length,
         d_model=d_model,
         num_layers=num_layers,
-        layers={name: Layer(mixer=mixers[name], feed_forward=experts) for name in mixers},
+        layers={
+            "delta": Layer(mixer=delta, feed_forward=experts),
+            "full": Layer(mixer=attention, feed_forward=experts),
+        },
         pattern=("delta",) * 3 + ("full",),
         norm=Norm(gain=True),
         tied=tied,

@@ -13,6 +13,7 @@ from training.models.interchange.llama3 import LLAMA3
 from training.models.interchange.mamba2 import MAMBA2
 from training.models.interchange.olmo2 import OLMO2
 from training.models.interchange.qwen3 import QWEN3
+from training.models.interchange.qwen3_next import QWEN3_NEXT
 from training.models.variants import ModelConfig
 
 FAMILIES: tuple[Family, ...] = (  # in the order in which they are tried
@@ -21,6 +22,7 @@ FAMILIES: tuple[Family, ...] = (  # in the order in which they are tried
     QWEN3,
     GEMMA3,
     OLMO2,
+    QWEN3_NEXT,
     DEEPSEEK_V3,
     MAMBA2,
     GRANITE_HYBRID,

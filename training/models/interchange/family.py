@@ -18,6 +18,7 @@ from datalake.config import Refusal
 from training.models.configs.attention import AttentionConfig
 from training.models.configs.experts import BiasBalance, ExpertsConfig
 from training.models.configs.feed_forward import DenseConfig
+from training.models.configs.gated_delta import GatedDeltaConfig
 from training.models.configs.positions import Rope
 from training.models.interchange.conversions import Pair
 from training.models.variants import Layer, ModelConfig
@@ -147,6 +148,8 @@ def _resolved(config: ModelConfig, layer: Layer) -> Layer:
     mixer, feed_forward = layer.mixer, layer.feed_forward
     if isinstance(mixer, AttentionConfig):
         mixer = mixer.model_copy(update={"d_head": mixer.head_width(config.sizes)})
+    if isinstance(mixer, GatedDeltaConfig):  # how much is computed at once is no file's to say
+        mixer = mixer.model_copy(update={"chunk": 1})
     if isinstance(feed_forward, ExpertsConfig):
         balance = feed_forward.balance
         balance = BiasBalance() if isinstance(balance, BiasBalance) else balance

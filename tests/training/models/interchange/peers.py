@@ -92,6 +92,21 @@ GEMMA = {
         "full_attention": {"rope_type": "linear", "factor": 4.0, "rope_theta": 10_000.0},
     },
 }
+QWEN3_NEXT = {
+    **SIZES,
+    "num_hidden_layers": 4,
+    "head_dim": 16,
+    "rms_norm_eps": 1e-2,
+    "linear_num_key_heads": 2,
+    "linear_num_value_heads": 6,
+    "linear_key_head_dim": 5,
+    "linear_value_head_dim": 7,
+    "linear_conv_kernel_dim": 3,
+    "num_experts": 6,
+    "num_experts_per_tok": 2,
+    "moe_intermediate_size": 12,
+    "shared_expert_intermediate_size": 10,
+}
 # A name of the case: the class of its config, and what is said to it.
 SHAPES: dict[str, tuple[str, dict[str, Any]]] = {
     "gpt2": ("GPT2Config", {**GPT2, "n_inner": 52}),
@@ -171,6 +186,30 @@ SHAPES: dict[str, tuple[str, dict[str, Any]]] = {
             "expand": 4,
             "head_dim": 16,
             "layer_norm_epsilon": 1e-2,
+            "tie_word_embeddings": True,
+        },
+    ),
+    "qwen3 next": ("Qwen3NextConfig", QWEN3_NEXT),
+    "qwen3 next, dense, of another pattern": (
+        "Qwen3NextConfig",
+        {
+            **QWEN3_NEXT,
+            "num_experts": 0,
+            "layer_types": ["full_attention", "linear_attention", "linear_attention"],
+            "num_hidden_layers": 3,
+            "rope_parameters": {
+                "rope_type": "default",
+                "rope_theta": 100.0,
+                "partial_rotary_factor": 0.5,
+            },
+        },
+    ),
+    "qwen3 next, some layers dense, tied": (
+        "Qwen3NextConfig",
+        {
+            **QWEN3_NEXT,
+            "mlp_only_layers": [1],
+            "norm_topk_prob": False,
             "tie_word_embeddings": True,
         },
     ),

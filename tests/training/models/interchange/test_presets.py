@@ -25,6 +25,10 @@ PRESETS: dict[str, tuple[dict, str]] = {
         "gemma3_text",
     ),
     "olmo2": ({"num_kv_heads": 2}, "olmo2"),
+    "qwen3_next": (
+        {"num_kv_heads": 2, "num_experts": 5, "top_k": 2, "d_expert": 24},
+        "qwen3_next",
+    ),
 }
 
 
