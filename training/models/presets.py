@@ -579,10 +579,11 @@ def qwen3_next(
     num_experts: int,
     top_k: int,
     d_expert: int,
+    num_delta: int = 3,
     rope_theta: float = 10_000_000.0,
     tied: bool = False,
 ) -> ModelConfig:
-    """Qwen3-Next: three layers of the gated delta rule, then one of gated attention; experts.
+    """Qwen3-Next: ``num_delta`` layers of the gated delta rule, one of gated attention; experts.
 
     Qwen team, September 2025. ``num_key_heads`` of ``d_key`` channels are of the rule, as wide
     together as the model where nothing is said; it has two heads of values for each. The published
@@ -620,7 +621,7 @@ def qwen3_next(
             "delta": Layer(mixer=delta, feed_forward=experts),
             "full": Layer(mixer=attention, feed_forward=experts),
         },
-        pattern=("delta",) * 3 + ("full",),
+        pattern=("delta",) * num_delta + ("full",),
         norm=Norm(gain=True),
         tied=tied,
         init="normal",

@@ -26,7 +26,7 @@ PRESETS: dict[str, tuple[dict, str]] = {
     ),
     "olmo2": ({"num_kv_heads": 2}, "olmo2"),
     "qwen3_next": (
-        {"num_kv_heads": 2, "num_experts": 5, "top_k": 2, "d_expert": 24},
+        {"num_kv_heads": 2, "num_experts": 5, "top_k": 2, "d_expert": 24, "num_delta": 1},
         "qwen3_next",
     ),
 }
