@@ -628,6 +628,44 @@ def qwen3_next(
     )
 
 
+def experts(
+    *,
+    vocab_size: int,
+    context_length: int,
+    d_model: int,
+    num_layers: int,
+    num_heads: int,
+    num_experts: int = 16,
+    top_k: int = 4,
+) -> ModelConfig:
+    """Tarn's own with experts: a token meets as many channels as in the dense model.
+
+    Weights of what keeps loads even and logits small as in OLMoE (Muennighoff et al. 2024,
+    arXiv:2409.02060), which does not normalize the weights of the chosen either.
+    """
+    base = tarn(
+        vocab_size=vocab_size,
+        context_length=context_length,
+        d_model=d_model,
+        num_layers=num_layers,
+        num_heads=num_heads,
+    )
+    feed_forward = ExpertsConfig(
+        num_experts=num_experts,
+        top_k=top_k,
+        d_expert=math.ceil(4 * d_model / top_k),
+        activation="relu2",
+        normalize_top_k=False,
+        balance=LossBalance(weight=0.01),
+        z_loss=0.001,
+    )
+    layers = {
+        name: layer.model_copy(update={"feed_forward": feed_forward})
+        for name, layer in base.layers.items()
+    }
+    return ModelConfig.model_validate(base.model_copy(update={"layers": layers}).model_dump())
+
+
 PRESETS: dict[str, Callable[..., ModelConfig]] = {
     "tarn": tarn,
     "vaswani": vaswani,
@@ -637,6 +675,7 @@ PRESETS: dict[str, Callable[..., ModelConfig]] = {
     "gemma3": gemma3,
     "olmo2": olmo2,
     "recall": recall,
+    "experts": experts,
     "linear": linear,
     "mamba2": mamba2,
     "granite_hybrid": granite_hybrid,
