@@ -48,6 +48,15 @@ def test_a_saved_model_is_loaded_again_to_the_bit(llama: tuple[LanguageModel, Pa
     assert torch.equal(again(tokens(2, 9)), model(tokens(2, 9)))
 
 
+def test_weights_of_half_precision_are_read_as_float32(llama: tuple[LanguageModel, Path]) -> None:
+    _, path = llama
+    weights = load_file(path / "model.safetensors")
+    save_file({k: w.bfloat16() for k, w in weights.items()}, path / "model.safetensors")
+    embedding = folder.load(path).embedding.weight
+    assert embedding.dtype == torch.float32
+    assert torch.equal(embedding, weights["model.embed_tokens.weight"].bfloat16().float())
+
+
 def test_weights_in_several_files_are_found_by_the_index(llama: tuple[LanguageModel, Path]) -> None:
     model, path = llama
     weights = load_file(path / "model.safetensors")
