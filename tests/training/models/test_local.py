@@ -17,8 +17,8 @@ CONVOLVED = {"convolution": 4, "window": 5}
 
 
 def test_a_fresh_convolution_is_the_identity() -> None:
-    plain, convolved = build(small_config(token_shift=False)), build(small_config(convolution=3))
-    assert torch.equal(plain.hidden(tokens(2, 9)), convolved.hidden(tokens(2, 9)))
+    local, x = build(small_config(convolution=3)).blocks[0].local, torch.randn(2, 9, 32)
+    assert torch.equal(local(x, Reading(ids=x, places=torch.arange(9))), x)
 
 
 def test_a_convolution_of_two_taps_is_a_shift() -> None:
