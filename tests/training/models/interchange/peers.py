@@ -48,6 +48,24 @@ DEEPSEEK = {
     "qk_rope_head_dim": 6,
     "v_head_dim": 10,
 }
+GEMMA = {
+    **SIZES,
+    "head_dim": 12,
+    "num_hidden_layers": 4,
+    "sliding_window": 5,
+    "layer_types": [
+        "sliding_attention",
+        "sliding_attention",
+        "full_attention",
+        "sliding_attention",
+    ],
+    "query_pre_attn_scalar": 20,
+    "rms_norm_eps": 1e-2,
+    "rope_parameters": {
+        "sliding_attention": {"rope_type": "default", "rope_theta": 100.0},
+        "full_attention": {"rope_type": "linear", "factor": 4.0, "rope_theta": 10_000.0},
+    },
+}
 MAMBA2 = {
     "vocab_size": 61,
     "hidden_size": 32,
@@ -72,25 +90,7 @@ GRANITE = {
     "embedding_multiplier": 12,
     "residual_multiplier": 0.22,
     "attention_multiplier": 0.125,
-    "logits_scaling": 1,
-}
-GEMMA = {
-    **SIZES,
-    "head_dim": 12,
-    "num_hidden_layers": 4,
-    "sliding_window": 5,
-    "layer_types": [
-        "sliding_attention",
-        "sliding_attention",
-        "full_attention",
-        "sliding_attention",
-    ],
-    "query_pre_attn_scalar": 20,
-    "rms_norm_eps": 1e-2,
-    "rope_parameters": {
-        "sliding_attention": {"rope_type": "default", "rope_theta": 100.0},
-        "full_attention": {"rope_type": "linear", "factor": 4.0, "rope_theta": 10_000.0},
-    },
+    "logits_scaling": 6,
 }
 QWEN3_NEXT = {
     **SIZES,
@@ -142,11 +142,12 @@ SHAPES: dict[str, tuple[str, dict[str, Any]]] = {
         },
     ),
     "gemma3": ("Gemma3TextConfig", GEMMA),
-    "gemma3, biases, untied": (
+    "gemma3, biases, capped, untied": (
         "Gemma3TextConfig",
         {
             **GEMMA,
             "query_pre_attn_scalar": 12,
+            "final_logit_softcapping": 3.0,
             "tie_word_embeddings": False,
             "attention_bias": True,
             "sliding_window": 4096,
@@ -186,6 +187,19 @@ SHAPES: dict[str, tuple[str, dict[str, Any]]] = {
             "expand": 4,
             "head_dim": 16,
             "layer_norm_epsilon": 1e-2,
+            "tie_word_embeddings": True,
+        },
+    ),
+    "granite hybrid": ("GraniteMoeHybridConfig", GRANITE),
+    "granite hybrid, turned, tied": (
+        "GraniteMoeHybridConfig",
+        {
+            **GRANITE,
+            "position_embedding_type": "rope",
+            "mamba_n_groups": 2,
+            "attention_bias": True,
+            "mamba_proj_bias": True,
+            "rms_norm_eps": 1e-2,
             "tie_word_embeddings": True,
         },
     ),
