@@ -1,3 +1,5 @@
+import importlib
+import pkgutil
 from collections.abc import Iterator
 
 import pytest
@@ -5,24 +7,24 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from tests.training.models.random_weights import VARIANTS, awake, small_config, tokens
+from tests.training.models.catalogue import Case, every_case
+from tests.training.models.random_weights import awake, small_config, tokens
+from training.kernels.attention import masked_attention
 from training.losses import next_token_loss
+from training.models import mixers
 from training.models.accounting import (
     answer_flops,
     decoding_flops,
     num_matmul_params,
     num_params,
     num_table_params,
+    params,
     reading_flops,
     state_bytes,
     train_flops_per_token,
     training_flops,
 )
-from training.models.language_model import build
-from training.models.mixers import attention
 from training.models.presets import tarn
-
-variants = pytest.mark.parametrize("variant", VARIANTS.values(), ids=VARIANTS.keys())
 
 
 def query_by_query(
@@ -59,6 +61,8 @@ def seen_keys_alone(
     softcap: float | None = None,
 ) -> Tensor:
     """The same for one query per row, as decoding asks it."""
+    if q.shape[2] > 1:
+        return masked_attention(q, k, v, seen, scale, softcap)
     read, group = seen[0, 0], q.shape[1] // k.shape[1]
     k, v = (x[:, :, read].repeat_interleave(group, 1) for x in (k, v))
     scores = q @ k.mT * (scale or q.shape[-1] ** -0.5)
@@ -68,46 +72,48 @@ def seen_keys_alone(
 @pytest.fixture
 def causally(monkeypatch: pytest.MonkeyPatch) -> Iterator[FlopCounterMode]:
     """Counts the products of models whose attention computes no more than it must."""
-    monkeypatch.setattr(attention, "causal_attention", query_by_query)
-    monkeypatch.setattr(attention, "masked_attention", seen_keys_alone)
+    for found in pkgutil.iter_modules(mixers.__path__, f"{mixers.__name__}."):
+        module = importlib.import_module(found.name)
+        for name, plain in (("causal", query_by_query), ("masked", seen_keys_alone)):
+            if hasattr(module, f"{name}_attention"):
+                monkeypatch.setattr(module, f"{name}_attention", plain)
     with FlopCounterMode(display=False) as counter:
         yield counter
 
 
-@variants
-def test_parameters_are_those_of_the_built_model(variant: dict) -> None:
-    config = small_config(**variant)
-    model = build(config)
+@every_case
+def test_parameters_are_those_of_the_built_model(case: Case) -> None:
     counts = {"matrix": 0, "head": 0, "vector": 0, "table": 0}
-    for _, parameter, role in model.roles():
+    for _, parameter, role in case.model.roles():
         counts[role] += parameter.numel()
-    assert num_params(config) == sum(counts.values())
-    assert num_matmul_params(config) == counts["matrix"] + counts["head"]
-    assert num_table_params(config) == counts["table"]
+    assert num_params(case.config) == sum(counts.values())
+    assert params(case.config).matrices == counts["matrix"] + counts["head"]
+    assert params(case.config).vectors == counts["vector"]
+    assert num_table_params(case.config) == counts["table"]
 
 
-@variants
+@every_case
 def test_flops_of_training_are_those_of_the_products_that_torch_counts(
-    variant: dict, causally: FlopCounterMode
+    case: Case, causally: FlopCounterMode
 ) -> None:
-    config = small_config(**variant)
-    next_token_loss(awake(config), tokens(2, config.context_length + 1)).backward()
-    assert causally.get_total_flops() == 2 * training_flops(config, config.context_length)
-
-
-@variants
-def test_flops_of_decoding_are_those_of_the_products_that_torch_counts(
-    variant: dict, causally: FlopCounterMode
-) -> None:
-    config = small_config(**variant)
-    model, ids = awake(config), tokens(1, 18)
-    state = model.empty_state(1, room=18)
-    with torch.no_grad():
-        for token in ids[:, :17].split(1, dim=1):
-            model(token, state)
+    for context in (24, 5):
         before = causally.get_total_flops()
-        model(ids[:, 17:], state)
-    assert causally.get_total_flops() - before == decoding_flops(config, 17)
+        next_token_loss(case.model, tokens(2, context + 1)).backward()
+        counted = causally.get_total_flops() - before
+        assert counted == 2 * training_flops(case.config, context)
+    case.model.zero_grad()
+
+
+@every_case
+def test_flops_of_decoding_are_those_of_the_products_that_torch_counts(
+    case: Case, causally: FlopCounterMode
+) -> None:
+    ids, state = tokens(1, 18), case.model.empty_state(1, room=18)
+    with torch.no_grad():
+        case.model(ids[:, :17], state)
+        before = causally.get_total_flops()
+        case.model(ids[:, 17:], state)
+    assert causally.get_total_flops() - before == decoding_flops(case.config, 17)
 
 
 def test_reading_costs_a_third_of_training(causally: FlopCounterMode) -> None:
