@@ -47,8 +47,7 @@ THETAS = {LOCAL: 10_000.0, GLOBAL: 1_000_000.0}
 def read(fields: Fields) -> ModelConfig:
     fields.only("hidden_activation", "gelu_pytorch_tanh")
     fields.only("use_bidirectional_attention", False)
-    fields.only("attn_logit_softcapping", None)  # Gemma 2 had these two
-    fields.only("final_logit_softcapping", None)
+    fields.only("attn_logit_softcapping", None)  # which transformers does not heed
     sizes = read_sizes(fields)
     kinds = _kinds(fields, sizes["num_layers"])
     ropes = _ropes(fields)
@@ -80,6 +79,7 @@ def read(fields: Fields) -> ModelConfig:
         norm=Norm(gain=True, eps=eps),
         norm_place="sandwich",
         embedding_scale="sqrt_d_model",
+        logit_softcap=fields.number("final_logit_softcapping", None),
         tied=fields.flag("tie_word_embeddings", True),
         init="normal",
     )
@@ -125,6 +125,7 @@ def write(config: ModelConfig) -> dict[str, Any]:
         "attention_bias": first.bias,
         "layer_types": kinds,
         "sliding_window": windows[0] if windows else config.context_length,
+        "final_logit_softcapping": config.logit_softcap,
         "query_pre_attn_scalar": (
             first.head_width(config.sizes) if first.scale is None else round(first.scale**-2)
         ),

@@ -138,7 +138,7 @@ def test_a_head_in_the_file_of_a_tied_model_must_be_the_embedding(tmp_path: Path
             {"layer_types": ["full_attention", "chunked_attention", "full_attention"]},
             "layer_types must be 3 of sliding_attention and full_attention, got full_attention, ch",
         ),
-        ("gemma3", {"final_logit_softcapping": 30.0}, "final_logit_softcapping must be nothing"),
+        ("gemma3", {"attn_logit_softcapping": 50.0}, "attn_logit_softcapping must be nothing"),
         ("qwen3", {"use_sliding_window": True}, "use_sliding_window must be false, got true"),
         (
             "llama3",
