@@ -52,14 +52,15 @@ def adam(model: LanguageModel, lr: float) -> torch.optim.Optimizer:
 
 
 def scales(config: ModelConfig, how: str) -> dict[str, float]:
-    """Mean size of what each block and the head give after four steps on one batch."""
+    """Mean size of what each block and the head give after three steps on one batch."""
     model, ids, seen = build(config), ids_of(0), {}
     if how == "adam":
-        step = adam(model, lr=1e-2).step
+        # Starts of deviation 0.02 are soon overrun.
+        step = adam(model, lr=1e-3 if config.init == "normal" else 1e-2).step
     else:
         optimizer = Optimizer(model, OptimizerConfig())
         step = lambda: optimizer.step(1.0)  # noqa: E731
-    for _ in range(4):
+    for _ in range(3):
         model.zero_grad()
         next_token_loss(model, ids).backward()
         step()
@@ -88,11 +89,13 @@ def family(narrowest: int, is_based: bool, preset: str, changes: dict) -> list[M
 
 def cases(narrowest: int) -> pytest.MarkDecorator:
     """What is tried of widths from ``narrowest`` on, and slowly of more from 64 on."""
-    more = [("tarn", {}), ("tarn", {"tied": True}), ("tarn", {"num_heads": 4}), ("gpt2", {})]
+    more = [("tarn", {"tied": True}), ("tarn", {"num_heads": 4}), ("gpt2", {})]
     more.append(("recall", {"num_slots": 50}))
+    if narrowest != 64:
+        more.append(("tarn", {}))
     slow = [pytest.param(64, *case, marks=pytest.mark.slow) for case in more]
-    names = ("narrowest", "preset", "changes")
-    return pytest.mark.parametrize(names, [(narrowest, "tarn", {}), *slow])
+    quick = [(narrowest, "tarn", {})]
+    return pytest.mark.parametrize(("narrowest", "preset", "changes"), [*quick, *slow])
 
 
 @cases(64)
@@ -124,7 +127,7 @@ def test_without_a_base_width_the_head_outgrows_what_muon_keeps_flat(
     narrowest: int, preset: str, changes: dict
 ) -> None:
     steep = slopes(family(narrowest, False, preset, changes), "own")
-    assert steep.pop("logits") > 0.5
+    assert steep.pop("logits") > 0.4
     assert all(abs(slope) < 0.1 for slope in steep.values()), steep
 
 
