@@ -1,7 +1,7 @@
 """The model of a checkpoint, to be asked and not trained."""
 
 import torch
-from pydantic import TypeAdapter
+from pydantic import ValidationError
 
 from datalake.config import Refusal
 from training.checkpoint import Checkpoint
@@ -12,12 +12,18 @@ from training.models.variants import ModelConfig
 def architecture(checkpoint: Checkpoint, vocab_size: int) -> ModelConfig:
     """What the checkpoint's model is built from.
 
-    Raises Refusal where the tokenizer is of another ``vocab_size``: it would read and write other
-    bytes than the model was taught.
+    Raises Refusal where that is no architecture of this version, and where the tokenizer is of
+    another ``vocab_size``: it would read and write other bytes than the model was taught.
     """
-    config: ModelConfig = TypeAdapter(ModelConfig).validate_python(
-        checkpoint.manifest["config"]["model"]
-    )
+    try:
+        config = ModelConfig.model_validate(checkpoint.manifest["config"]["model"])
+    except ValidationError as problem:
+        first = problem.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        raise Refusal(
+            f"{checkpoint.path} must hold an architecture of this version of Tarn, got "
+            f"{place}: {first['msg']}; train it anew"
+        ) from None
     if config.vocab_size != vocab_size:
         raise Refusal(
             f"tokenizer must have the model's {config.vocab_size} tokens, got {vocab_size}"

@@ -24,3 +24,11 @@ def test_a_checkpoint_gives_the_model_that_was_saved(tmp_path: Path) -> None:
 def test_a_tokenizer_of_another_vocabulary_is_refused(tmp_path: Path) -> None:
     with pytest.raises(Refusal, match="tokenizer must have the model's 61 tokens, got 64"):
         load_model(saved(tmp_path), vocab_size=64)
+
+
+def test_an_architecture_of_another_version_is_refused_in_one_line(tmp_path: Path) -> None:
+    manifest = {"config": {"model": {"kind": "transformer", "d_model": 32}}}
+    old = checkpoint.save(tmp_path, 3, {"weights": {}}, manifest)
+    with pytest.raises(Refusal, match="must hold an architecture of this version of Tarn") as error:
+        load_model(old, vocab_size=61)
+    assert "\n" not in str(error.value)
