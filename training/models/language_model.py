@@ -205,7 +205,7 @@ class LanguageModel(nn.Module):
         where it is set, and less where matrices have more inputs (``width.py``).
         """
         generator = torch.Generator().manual_seed(seed)
-        growth = input_growth(self)
+        growth = self._input_growth()
         for name, parameter, role in self.roles():
             draft = torch.zeros(parameter.shape)
             path, _, leaf = name.rpartition(".")
@@ -246,7 +246,16 @@ class LanguageModel(nn.Module):
 
     def rate_multipliers(self) -> dict[str, float]:
         """What Adam's rate of each parameter is to be multiplied by (``width.py``)."""
-        return rate_multipliers(self)
+        return rate_multipliers(self._input_growth(), self.config.tied)
+
+    def _input_growth(self) -> dict[str, float]:
+        """How many more inputs each parameter has than at ``base_width``; 1 where none is set."""
+        base_width = self.config.base_width
+        if base_width is None:
+            return dict.fromkeys(dict(self.named_parameters()), 1.0)
+        with torch.device("meta"):
+            base = LanguageModel(self.config.resized(base_width))
+        return input_growth(self.roles(), base.parameters())
 
     def roles(self) -> Iterator[tuple[str, nn.Parameter, Role]]:
         """Name, parameter and what it is to an optimizer."""

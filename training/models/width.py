@@ -17,30 +17,26 @@ matrices, so that where rows and columns grow alike an output channel moves by a
 width (Yang et al. 2023, arXiv:2310.17813). A router of experts, whose rows do not grow, is left so.
 """
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Mapping
 
-import torch
-
-if TYPE_CHECKING:
-    from training.models.language_model import LanguageModel
+from torch import nn
 
 
-def input_growth(model: "LanguageModel") -> dict[str, float]:
-    """g of every parameter by name; 1 of tables and vectors, and where no base width is set."""
-    base_width = model.config.base_width
-    if base_width is None:
-        return {name: 1.0 for name, _, _ in model.roles()}
-    with torch.device("meta"):
-        base = type(model)(model.config.resized(base_width))
+def input_growth(
+    roles: Iterable[tuple[str, nn.Parameter, str]], base: Iterable[nn.Parameter]
+) -> dict[str, float]:
+    """g of every parameter by name, 1 of tables and vectors.
+
+    ``roles`` are those of the model, ``base`` the parameters of the same model at its base width,
+    in the same order.
+    """
     return {
         name: parameter.shape[-1] / small.shape[-1] if role in ("matrix", "head") else 1.0
-        for (name, parameter, role), small in zip(model.roles(), base.parameters(), strict=True)
+        for (name, parameter, role), small in zip(roles, base, strict=True)
     }
 
 
-def rate_multipliers(model: "LanguageModel") -> dict[str, float]:
+def rate_multipliers(growth: Mapping[str, float], tied: bool) -> dict[str, float]:
     """What Adam's rate of each parameter is to be multiplied by."""
-    growth = input_growth(model)
-    if model.config.tied:
-        growth["embedding.weight"] = 1.0
-    return {name: 1 / g for name, g in growth.items()}
+    kept = {"embedding.weight"} if tied else set()
+    return {name: 1.0 if name in kept else 1 / g for name, g in growth.items()}

@@ -13,7 +13,6 @@ from training.losses import next_token_loss
 from training.models.language_model import LanguageModel, build
 from training.models.presets import PRESETS, recall
 from training.models.variants import ModelConfig
-from training.models.width import input_growth
 from training.optim import Optimizer
 from training.schedule import OptimizerConfig
 
@@ -160,7 +159,7 @@ def test_the_best_rate_of_a_sweep_stays_put_as_width_grows_eightfold() -> None:
 def test_without_a_base_width_all_is_as_it_was() -> None:
     for preset in ("tarn", "gpt2"):
         model = build(config_of(64, None, preset))
-        assert set(input_growth(model).values()) == set(model.rate_multipliers().values()) == {1.0}
+        assert set(model.rate_multipliers().values()) == {1.0}
         at_base = build(config_of(64, 64, preset))
         assert set(at_base.rate_multipliers().values()) == {1.0} and at_base.head_scale == 1
         for name, weight in model.state_dict().items():
@@ -192,8 +191,8 @@ def test_what_does_not_get_more_inputs_keeps_its_rate() -> None:
     config = recall(**SIZES, d_model=256, num_heads=16, num_slots=50, d_table=8).model_dump()
     config = ModelConfig.model_validate({**config, "base_width": 64})
     memory = "blocks.1.ngrams."
-    assert input_growth(build(config))[memory + "key.weight"] == 4  # rows widen with the model
     times = build(config).rate_multipliers()
+    assert times[memory + "key.weight"] == 1 / 4  # rows widen with the model
     assert times[memory + "embedding.weight"] == times["embedding.weight"] == 1
     assert times["blocks.0.local.shift"] == times["blocks.0.skip"] == 1
 
