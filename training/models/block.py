@@ -31,9 +31,9 @@ from training.models.variants import Layer, ModelConfig
 MIXERS: dict[type, Callable[..., Mixer]] = {
     AttentionConfig: Attention,
     LatentAttentionConfig: LatentAttention,
+    Mamba2Config: Mamba2,
     LinearAttentionConfig: LinearAttention,
     GatedDeltaConfig: GatedDelta,
-    Mamba2Config: Mamba2,
 }
 FEED_FORWARDS: dict[type, Callable[..., nn.Module]] = {
     DenseConfig: FeedForward,
@@ -73,7 +73,9 @@ class Block(nn.Module):
         else:
             self.register_parameter("skip", None)
         self.local = None if layer.local is None else build_local(layer.local, sizes)
-        self.ngrams = None if layer.memory is None else NgramMemory(layer.memory, sizes, config.base_width)
+        self.ngrams = (
+            None if layer.memory is None else NgramMemory(layer.memory, sizes, config.base_width)
+        )
 
     def empty_memory(self, batch: int, room: int, like: Tensor) -> BlockMemory:
         """What it remembers of ``batch`` sequences of ``room`` tokens, of which none was read."""

@@ -374,37 +374,6 @@ def recall(
     return ModelConfig.model_validate(base.model_copy(update=changes).model_dump())
 
 
-def linear(
-    *,
-    vocab_size: int,
-    context_length: int,
-    d_model: int,
-    num_layers: int,
-    num_heads: int,
-    num_linear: int = 3,
-) -> ModelConfig:
-    """Tarn's own with linear attention in ``num_linear`` layers before each that sees all.
-
-    Running sums do not tell places: the token shift and the full layers do.
-    """
-    base = tarn(
-        vocab_size=vocab_size,
-        context_length=context_length,
-        d_model=d_model,
-        num_layers=num_layers,
-        num_heads=num_heads,
-    )
-    mixer = LinearAttentionConfig(num_heads=num_heads)
-    changes = {
-        "layers": {
-            "linear": base.layers["plain"].model_copy(update={"mixer": mixer}),
-            "full": base.layers["valued"],
-        },
-        "pattern": ("linear",) * num_linear + ("full",),
-    }
-    return ModelConfig.model_validate(base.model_copy(update=changes).model_dump())
-
-
 def mamba2(
     *,
     vocab_size: int,
@@ -565,6 +534,37 @@ def deepseek_v3(
     )
 
 
+def linear(
+    *,
+    vocab_size: int,
+    context_length: int,
+    d_model: int,
+    num_layers: int,
+    num_heads: int,
+    num_linear: int = 3,
+) -> ModelConfig:
+    """Tarn's own with linear attention in ``num_linear`` layers before each that sees all.
+
+    Running sums do not tell places: the token shift and the full layers do.
+    """
+    base = tarn(
+        vocab_size=vocab_size,
+        context_length=context_length,
+        d_model=d_model,
+        num_layers=num_layers,
+        num_heads=num_heads,
+    )
+    mixer = LinearAttentionConfig(num_heads=num_heads)
+    changes = {
+        "layers": {
+            "linear": base.layers["plain"].model_copy(update={"mixer": mixer}),
+            "full": base.layers["valued"],
+        },
+        "pattern": ("linear",) * num_linear + ("full",),
+    }
+    return ModelConfig.model_validate(base.model_copy(update=changes).model_dump())
+
+
 def qwen3_next(
     *,
     vocab_size: int,
@@ -676,10 +676,10 @@ PRESETS: dict[str, Callable[..., ModelConfig]] = {
     "olmo2": olmo2,
     "recall": recall,
     "experts": experts,
-    "linear": linear,
     "mamba2": mamba2,
     "granite_hybrid": granite_hybrid,
     "deepseek_v3": deepseek_v3,
+    "linear": linear,
     "qwen3_next": qwen3_next,
 }
 

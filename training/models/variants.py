@@ -31,9 +31,9 @@ Names = Annotated[tuple[str, ...], Field(strict=False)]
 Mixer = Annotated[
     AttentionConfig
     | LatentAttentionConfig
+    | Mamba2Config
     | LinearAttentionConfig
-    | GatedDeltaConfig
-    | Mamba2Config,
+    | GatedDeltaConfig,
     Field(discriminator="kind"),
 ]
 FeedForward = Annotated[DenseConfig | ExpertsConfig, Field(discriminator="kind")]
