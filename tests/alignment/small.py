@@ -14,7 +14,7 @@ from training import checkpoint
 from training.hardware import probe
 from training.job import Text
 from training.models.language_model import LanguageModel, build
-from training.models.presets import tarn
+from training.models.presets.own import tarn
 from training.schedule import OptimizerConfig
 from training.tokenizer.bpe import Tokenizer
 from training.tokenizer.chat import (

@@ -22,7 +22,7 @@ from training import checkpoint, launch
 from training.data.rows import Rows
 from training.hardware import worker_environment
 from training.models.language_model import build
-from training.models.presets import tarn
+from training.models.presets.own import tarn
 from training.optim import Optimizer
 from training.pretraining import TrainConfig, train
 from training.schedule import OptimizerConfig

@@ -22,7 +22,7 @@ from training.losses import next_token_loss
 from training.models.accounting import train_flops_per_token
 from training.models.language_model import LanguageModel, build
 from training.models.positions import rotary_table
-from training.models.presets import tarn
+from training.models.presets.own import tarn
 from training.models.variants import ModelConfig
 from training.optim import Optimizer
 from training.schedule import OptimizerConfig

@@ -18,7 +18,7 @@ from training import run as training_run
 from training.data.rows import Rows
 from training.loop import TrainResult
 from training.models.accounting import num_matmul_params, num_params
-from training.models.presets import tarn
+from training.models.presets.own import tarn
 from training.pretraining import TrainConfig, train
 from training.scaling.fit import Prediction
 from training.scaling.plan import Plan

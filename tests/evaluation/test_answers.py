@@ -16,7 +16,7 @@ from evaluation.likelihood import one_thread_per_operator
 from tests.evaluation.items import bytes_tokenizer, drawn
 from training.inference.sampling import generate_batch
 from training.models.language_model import build
-from training.models.presets import tarn
+from training.models.presets.own import tarn
 from training.optim import Optimizer
 from training.schedule import OptimizerConfig
 from training.tokenizer import chat

@@ -19,7 +19,7 @@ from evaluation.likelihood import (
 )
 from tests.evaluation.packed import END, documents, table
 from training.models.language_model import LanguageModel, build
-from training.models.presets import tarn
+from training.models.presets.own import tarn
 
 VOCAB = 50
 CONTEXT = 16

@@ -14,7 +14,7 @@ from tests.training.models.random_weights import awake, small_config
 from tests.training.tokenizer.test_chat import TALKER
 from training import checkpoint
 from training.models.language_model import LanguageModel
-from training.models.presets import llama3
+from training.models.presets.transformers import llama3
 from training.models.variants import ModelConfig
 
 SIZES = {"context_length": 48, "d_model": 32, "num_layers": 2, "num_heads": 4}

@@ -4,7 +4,7 @@ import xml.etree.ElementTree as ET
 
 from tests.training.test_fit import hoffmann, table
 from training.charts import law_chart, loss_chart
-from training.models.presets import tarn
+from training.models.presets.own import tarn
 from training.scaling.fit import Prediction, fit
 from training.scaling.plan import Plan
 from training.schedule import OptimizerConfig

@@ -23,7 +23,7 @@ from training import checkpoint, progress, validation
 from training.data.loader import Batch, batch_of
 from training.data.rows import Rows
 from training.loop import TrainResult
-from training.models.presets import tarn
+from training.models.presets.own import tarn
 from training.parallel.data_parallel import DataParallel
 from training.pretraining import TrainConfig, train
 from training.schedule import OptimizerConfig

@@ -18,7 +18,7 @@ from datalake.mixture_fit import MixtureFitConfig, least_runs
 from datalake.schemas import TABLES
 from datalake.workspace import Inputs, Made, Workspace
 from training import run
-from training.models.presets import tarn
+from training.models.presets.own import tarn
 from training.scaling.mixtures import MixtureRunsConfig, RowsBySource, design
 from training.schedule import OptimizerConfig
 from training.tokenizer.bpe import Tokenizer

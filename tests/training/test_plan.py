@@ -10,7 +10,7 @@ import pytest
 
 from datalake.config import Refusal
 from training.models.accounting import num_matmul_params, train_flops_per_token
-from training.models.presets import tarn
+from training.models.presets.own import tarn
 from training.scaling import hyperparameters, sweep
 from training.scaling.fit import Law, SmallRun, fit
 from training.scaling.plan import Plan, TrainingPlanConfig, make_plan

@@ -21,7 +21,7 @@ from datalake.schemas import TABLES
 from datalake.workspace import Inputs, Made, Workspace
 from training import checkpoint, run, tracking
 from training.job import Job, Text, run_folder, work
-from training.models.presets import tarn
+from training.models.presets.own import tarn
 from training.scaling.fit import Law, Prediction
 from training.scaling.plan import Plan, TrainingPlanConfig
 from training.scaling.sweep import ScalingRunsConfig, Size

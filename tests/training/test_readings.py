@@ -21,7 +21,7 @@ from training.data.mixing import Mixture
 from training.job import Job, Text, work
 from training.losses import next_token_loss
 from training.models.accounting import train_flops_per_token
-from training.models.presets import tarn
+from training.models.presets.own import tarn
 from training.pretraining import TrainConfig
 from training.schedule import OptimizerConfig
 from training.token_tables.readings import Piece, Reading, Readings

@@ -1,6 +1,6 @@
 """The catalogue: what a model can be made of, put together layer by layer.
 
-A recipe names a preset and its sizes (``presets.py``), or spells out named layers and the pattern
+A recipe names a preset and its sizes (``presets``), or spells out named layers and the pattern
 that they follow. Parts are tagged ``kind`` and have only their own fields; each is a file in
 ``configs`` (what it is and costs) and one of the same name that computes it. A new one is these two
 files, and a word in a union here.
@@ -89,9 +89,9 @@ class ModelConfig(Config):
         """What a preset's name and sizes stand for."""
         if not isinstance(given, dict) or "preset" not in given:
             return given
-        from training.models import presets
+        from training.models.presets.by_name import spell_out
 
-        return presets.spell_out(given)
+        return spell_out(given)
 
     @model_validator(mode="after")
     def _check(self) -> Self:

@@ -24,7 +24,7 @@ from datalake.config import Config, Refusal
 from tests.training.models.random_weights import awake
 from training.models.configs.parts import Part, Sizes
 from training.models.language_model import LanguageModel
-from training.models.presets import PRESETS
+from training.models.presets.by_name import PRESETS
 from training.models.variants import Layer, ModelConfig, parts
 
 SIZES = Sizes(d_model=32, context_length=24, vocab_size=61)

@@ -3,7 +3,7 @@
 import torch
 
 from training.models.language_model import LanguageModel, build
-from training.models.presets import tarn
+from training.models.presets.own import tarn
 from training.models.variants import ModelConfig
 
 SMALL = {

@@ -24,7 +24,7 @@ from training.models.accounting import (
     train_flops_per_token,
     training_flops,
 )
-from training.models.presets import tarn
+from training.models.presets.own import tarn
 
 
 def query_by_query(

@@ -18,7 +18,7 @@ from training.models.configs.parts import Sizes
 from training.models.configs.positions import Rope, Stretch
 from training.models.mixers.attention import Attention
 from training.models.positions import rotary_table
-from training.models.presets import vaswani
+from training.models.presets.own import vaswani
 from training.models.reading import Reading
 from training.models.variants import Layer, ModelConfig
 

@@ -15,7 +15,7 @@ from tests.training.models.catalogue import (
     members,
     required,
 )
-from training.models.presets import PRESETS
+from training.models.presets.by_name import PRESETS
 from training.models.variants import Layer, ModelConfig
 
 

@@ -22,12 +22,13 @@ from training.data.rows import Rows
 from training.kernels.grouped_products import grouped_gradient, grouped_product
 from training.loop import TrainResult
 from training.losses import next_token_loss
-from training.models import accounting, experts, presets
+from training.models import accounting, experts
 from training.models.configs.experts import BiasBalance, ExpertsConfig, LossBalance
 from training.models.configs.parts import Sizes
 from training.models.experts import Experts, Routing, balance
 from training.models.language_model import LanguageModel, build
-from training.models.presets import tarn
+from training.models.presets import own
+from training.models.presets.own import tarn
 from training.models.variants import Layer, ModelConfig
 from training.optim import Muon, Optimizer
 from training.parallel.data_parallel import DataParallel
@@ -645,7 +646,7 @@ def test_settings_that_cannot_be_built_are_refused(changes: dict, message: str) 
 
 def test_the_preset_of_experts_costs_what_the_dense_one_does_and_a_router() -> None:
     sizes = {"context_length": 24, "d_model": 32, "num_layers": 3, "num_heads": 4}
-    dense, sparse = tarn(vocab_size=61, **sizes), presets.experts(vocab_size=61, **sizes)
+    dense, sparse = tarn(vocab_size=61, **sizes), own.experts(vocab_size=61, **sizes)
     more = accounting.num_matmul_params(sparse) - accounting.num_matmul_params(dense)
     assert more == 3 * 16 * 32
     assert accounting.num_params(sparse) > 2 * accounting.num_params(dense)

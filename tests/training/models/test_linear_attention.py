@@ -11,7 +11,7 @@ from training.models.configs.linear_attention import LinearAttentionConfig
 from training.models.configs.parts import Sizes
 from training.models.language_model import locate
 from training.models.mixers.linear_attention import LinearAttention, Sums
-from training.models.presets import linear
+from training.models.presets.own import linear
 from training.models.reading import Reading
 from training.models.variants import ModelConfig
 

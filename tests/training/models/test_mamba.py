@@ -21,7 +21,7 @@ from training.models.accounting import (
 from training.models.configs.mamba import Mamba2Config
 from training.models.language_model import LanguageModel, build
 from training.models.mixers.mamba import Mamba2, Mamba2Memory
-from training.models.presets import mamba2
+from training.models.presets.hybrids import mamba2
 from training.models.reading import Reading
 from training.models.variants import ModelConfig
 

@@ -13,7 +13,7 @@ from training.models.configs.ngram_memory import BITS, NgramMemoryConfig
 from training.models.configs.parts import Sizes
 from training.models.language_model import LanguageModel, build
 from training.models.ngram_memory import NONE, HostTable, NgramMemory, slots_of
-from training.models.presets import recall
+from training.models.presets.own import recall
 from training.models.state import DecodingState
 from training.models.variants import ModelConfig
 from training.optim import Optimizer

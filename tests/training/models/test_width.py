@@ -11,7 +11,8 @@ from torch import Tensor
 from alignment.reward_model import RewardModel
 from training.losses import next_token_loss
 from training.models.language_model import LanguageModel, build
-from training.models.presets import PRESETS, recall
+from training.models.presets.by_name import PRESETS
+from training.models.presets.own import recall
 from training.models.variants import ModelConfig
 from training.optim import Optimizer
 from training.schedule import OptimizerConfig

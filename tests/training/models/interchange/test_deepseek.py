@@ -17,7 +17,7 @@ from training.models.interchange import folder
 from training.models.interchange.deepseek import DEEPSEEK_V3
 from training.models.interchange.families import family_for
 from training.models.language_model import build
-from training.models.presets import deepseek_v3
+from training.models.presets.transformers import deepseek_v3
 from training.models.variants import ModelConfig
 
 transformers = pytest.importorskip("transformers", reason="transformers (extra peers) is missing")

@@ -9,7 +9,7 @@ from datalake.config import Refusal
 from training.models.interchange.families import family_for
 from training.models.interchange.family import Fields, Inexpressible
 from training.models.interchange.qwen3_next import QWEN3_NEXT, by_head, read
-from training.models.presets import qwen3_next
+from training.models.presets.hybrids import qwen3_next
 from training.models.variants import ModelConfig
 
 SIZES: dict[str, Any] = {

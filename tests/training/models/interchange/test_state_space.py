@@ -15,7 +15,7 @@ from training.models.interchange.family import Fields, differences
 from training.models.interchange.granite_hybrid import GRANITE_HYBRID
 from training.models.interchange.mamba2 import LONGEST
 from training.models.interchange.mamba2 import MAMBA2 as MAMBA2_FAMILY
-from training.models.presets import granite_hybrid, mamba2
+from training.models.presets.hybrids import granite_hybrid, mamba2
 from training.models.variants import ModelConfig
 
 transformers = pytest.importorskip("transformers", reason="transformers (extra peers) is missing")
