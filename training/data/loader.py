@@ -47,7 +47,8 @@ class Batch:
     @property
     def tokens(self) -> Tensor:
         """int64 ``[rows, context_length + 1]``."""
-        return self.ids.long() & (0xFFFF if self.ids.dtype == torch.int16 else 0xFFFFFFFF)
+        unsigned = torch.uint16 if self.ids.dtype == torch.int16 else torch.uint32
+        return self.ids.view(unsigned).long()
 
     @property
     def pieces(self) -> Tensor:

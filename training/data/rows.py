@@ -119,24 +119,28 @@ class Rows:
 
         These are ``further_pieces``. ``rows`` is int64.
         """
-        length = self.tokens.shape[1]
+        out = np.empty((len(rows), self.tokens.shape[1]), self.tokens.dtype)
         filled, further = np.empty(len(rows), np.int64), np.empty(2 * len(rows), np.int64)
-        if (kernels := row_kernels()) is None:
-            inside = not len(rows) or 0 <= rows.min() <= rows.max() < len(self)
-            count = len(further) + 1 if inside else -1
+        if (kernels := row_kernels()) and self.tokens.flags.c_contiguous:
+            count = kernels.read(*self._views, _read_only(rows), out, filled, further)
         else:
-            count = kernels.describe(*self._views, _read_only(rows), length, filled, further)
+            count = self._copy(rows, out)
         if count < 0:
             raise Refusal(f"row must be 0 .. {len(self) - 1}, got {rows.min()} and {rows.max()}")
-        out = np.empty((len(rows), length), self.tokens.dtype)
-        self.tokens.take(rows, axis=0, out=out, mode="clip")  # which asks for no second buffer
         if count > len(further):
             return out, self.num_tokens[rows], self.further_pieces(rows)
         return out, filled, further[:count]
 
+    def _copy(self, rows: np.ndarray, out: np.ndarray) -> int:
+        """Tokens alone, by NumPy; answers as the compiled loop that had no room for the rest."""
+        if len(rows) and not 0 <= rows.min() <= rows.max() < len(self):
+            return -1
+        self.tokens.take(rows, axis=0, out=out, mode="clip")  # which asks for no second buffer
+        return 2 * len(rows) + 1
+
     @cached_property
     def _views(self) -> tuple[np.ndarray, ...]:
-        fields = (self.num_tokens, self.piece_offsets, self.piece_starts)
+        fields = (self.tokens, self.num_tokens, self.piece_offsets, self.piece_starts)
         return tuple(map(_read_only, fields))
 
     def further_pieces(self, rows: np.ndarray) -> np.ndarray:
