@@ -6,6 +6,7 @@ from typing import Any
 from datalake.config import Refusal
 from training.models.interchange.deepseek import DEEPSEEK_V3
 from training.models.interchange.family import Family, Inexpressible
+from training.models.interchange.gemma2 import GEMMA2
 from training.models.interchange.gemma3 import GEMMA3
 from training.models.interchange.gpt2 import GPT2
 from training.models.interchange.granite_hybrid import GRANITE_HYBRID
@@ -20,6 +21,7 @@ FAMILIES: tuple[Family, ...] = (  # in the order in which they are tried
     GPT2,
     LLAMA3,
     QWEN3,
+    GEMMA2,
     GEMMA3,
     OLMO2,
     QWEN3_NEXT,

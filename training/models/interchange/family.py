@@ -44,6 +44,10 @@ class Fields:
     def number(self, name: str, default: D = _UNSAID) -> float | D:
         return self._of(name, (int, float), "a number", default)
 
+    def limit(self, name: str, default: float) -> float | None:
+        """A number that null takes away; where the field is absent, the default."""
+        return self.number(name, None) if name in self._given else default
+
     def flag(self, name: str, default: D = _UNSAID) -> bool | D:
         return self._of(name, bool, "true or false", default)
 

@@ -49,7 +49,8 @@ def read(fields: Fields) -> ModelConfig:
     fields.only("use_bidirectional_attention", False)
     fields.only("attn_logit_softcapping", None)  # which transformers does not heed
     sizes = read_sizes(fields)
-    kinds = _kinds(fields, sizes["num_layers"])
+    every = fields.integer("sliding_window_pattern", 6)
+    kinds = kinds_of(fields, sizes["num_layers"], every)
     ropes = _ropes(fields)
     eps = fields.number("rms_norm_eps", 1e-6)
     bias = fields.flag("attention_bias", False)
@@ -85,9 +86,8 @@ def read(fields: Fields) -> ModelConfig:
     )
 
 
-def _kinds(fields: Fields, num_layers: int) -> list[str]:
-    """Of each layer; where the file does not say, every sixth (or so) sees all."""
-    every = fields.integer("sliding_window_pattern", 6)
+def kinds_of(fields: Fields, num_layers: int, every: int) -> list[str]:
+    """Of each layer; where the file does not say, one of ``every`` sees all."""
     kinds = fields.texts("layer_types", None) or [
         LOCAL if (index + 1) % every else GLOBAL for index in range(num_layers)
     ]

@@ -11,7 +11,15 @@ from typing import Any
 from datalake.config import Refusal
 from training.models.presets.hybrids import granite_hybrid, mamba2, qwen3_next
 from training.models.presets.own import experts, linear, recall, tarn, vaswani
-from training.models.presets.transformers import deepseek_v3, gemma3, gpt2, llama3, olmo2, qwen3
+from training.models.presets.transformers import (
+    deepseek_v3,
+    gemma2,
+    gemma3,
+    gpt2,
+    llama3,
+    olmo2,
+    qwen3,
+)
 from training.models.variants import ModelConfig
 
 PRESETS: dict[str, Callable[..., ModelConfig]] = {
@@ -20,6 +28,7 @@ PRESETS: dict[str, Callable[..., ModelConfig]] = {
     "gpt2": gpt2,
     "llama3": llama3,
     "qwen3": qwen3,
+    "gemma2": gemma2,
     "gemma3": gemma3,
     "olmo2": olmo2,
     "recall": recall,

@@ -133,6 +133,55 @@ def qwen3(
     )
 
 
+def gemma2(
+    *,
+    vocab_size: int,
+    context_length: int,
+    d_model: int,
+    num_layers: int,
+    num_heads: int,
+    num_kv_heads: int | None = None,
+    d_head: int | None = None,
+    d_ff: int | None = None,
+    window: int,
+    query_scalar: int | None = None,
+    tied: bool = True,
+) -> ModelConfig:
+    """Gemma 2: layers in a window and layers that see all in turn; scores and logits are capped.
+
+    Gemma team 2024, arXiv:2408.00118, table 1 and section 2. Scores are divided by the root of
+    ``query_scalar``; None is the width of a head.
+    """
+    attention = AttentionConfig(
+        num_heads=num_heads,
+        num_kv_heads=num_kv_heads or num_heads,
+        d_head=d_head,
+        rope=Rope(),
+        scale=None if query_scalar is None else query_scalar**-0.5,
+        softcap=50.0,
+    )
+    feed_forward = DenseConfig(d_ff=d_ff or gated_width(d_model), activation="geglu")
+    return ModelConfig(
+        vocab_size=vocab_size,
+        context_length=context_length,
+        d_model=d_model,
+        num_layers=num_layers,
+        layers={
+            name: Layer(
+                mixer=attention.model_copy(update={"window": span}), feed_forward=feed_forward
+            )
+            for name, span in {"local": window, "global": None}.items()
+        },
+        pattern=("local", "global"),
+        norm=Norm(gain=True),
+        norm_place="sandwich",
+        embedding_scale="sqrt_d_model",
+        logit_softcap=30.0,
+        tied=tied,
+        init="normal",
+    )
+
+
 def gemma3(
     *,
     vocab_size: int,

@@ -141,6 +141,26 @@ SHAPES: dict[str, tuple[str, dict[str, Any]]] = {
             "rope_scaling": SCALING,
         },
     ),
+    "gemma2": (
+        "Gemma2Config",
+        {
+            **{name: value for name, value in GEMMA.items() if name != "rope_parameters"},
+            "attn_logit_softcapping": 0.5,
+            "final_logit_softcapping": 3.0,
+        },
+    ),
+    "gemma2, in a pattern, untied": (
+        "Gemma2Config",
+        {
+            **SIZES,
+            "head_dim": 12,
+            "query_pre_attn_scalar": 12,
+            "sliding_window": 5,
+            "attn_logit_softcapping": None,
+            "tie_word_embeddings": False,
+            "rope_theta": 100.0,
+        },
+    ),
     "gemma3": ("Gemma3TextConfig", GEMMA),
     "gemma3, biases, capped, untied": (
         "Gemma3TextConfig",

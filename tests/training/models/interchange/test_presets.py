@@ -20,6 +20,7 @@ PRESETS: dict[str, tuple[dict, str]] = {
         "llama",
     ),
     "qwen3": ({"num_kv_heads": 1, "d_head": 24}, "qwen3"),
+    "gemma2": ({"num_kv_heads": 2, "window": 7, "query_scalar": 20}, "gemma2"),
     "gemma3": (
         {"num_kv_heads": 2, "window": 7, "num_local": 2, "rope_factor": 8, "query_scalar": 20},
         "gemma3_text",
