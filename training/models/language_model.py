@@ -64,9 +64,6 @@ class LanguageModel(nn.Module):
             self.norm = build_norm(config.norm, config.d_model)
         if not config.tied:
             self.head = nn.Linear(config.d_model, config.vocab_size, bias=False)
-        self.head_scale = 1.0  # of the states that the head reads
-        if config.tied and config.base_width is not None:
-            self.head_scale = config.base_width / config.d_model
         self.head_scale = config.logit_scale  # of the states that the head reads
         if config.tied and config.base_width is not None:
             self.head_scale *= config.base_width / config.d_model
