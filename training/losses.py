@@ -91,7 +91,9 @@ def answer_log_probs(
     mask = learned[:, 1:]
     seen = None if documents is None else documents[:, :-1]
     hidden = model.hidden(tokens[:, :-1], documents=seen)[mask]
-    logits = model.logits(hidden).float() / temperature
+    logits = model.logits(hidden).float()
+    if temperature != 1:
+        logits = logits / temperature
     said = -F.cross_entropy(logits, tokens[:, 1:][mask], reduction="none")
     log_probs = torch.zeros(mask.shape, dtype=said.dtype, device=said.device)
     return log_probs.masked_scatter(mask, said), mask
