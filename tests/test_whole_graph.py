@@ -230,7 +230,7 @@ def test_a_document_is_traced_to_its_bytes(home: Path) -> None:
     assert missing.returncode == 2 and missing.stdout.startswith("refused document must be the id")
 
 
-FROM_KEPT = {"kept", "duplicates", "corpus", "tokenizer", "tokens"}
+FROM_KEPT = {"kept", "duplicates", "contamination", "cuts", "corpus", "tokenizer", "tokens"}
 
 
 def test_a_changed_threshold_recomputes_from_kept_on_and_not_the_crawl(home: Path) -> None:

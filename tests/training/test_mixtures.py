@@ -232,9 +232,9 @@ def test_one_source_is_refused() -> None:
         ({"num_mixtures": 5}, "num_mixtures must be at least 6 for 2 sources, got 5"),
         (
             {"min_share": 0.001},
-            "min_share must give every source a row of the 88 of a run, got 0.001",
+            "min_share must give every source a row of the 94 of a run, got 0.001",
         ),
-        ({"flops": 1e6}, r"mixture_runs.flops must be at least 6.83e\+07, 20 steps at d_model 16"),
+        ({"flops": 1e6}, r"mixture_runs.flops must be at least 6.45e\+07, 20 steps at d_model 16"),
         (
             {"max_upsampling": 1.00001},
             "min_share and max_upsampling must leave 6 mixtures to choose from, got [1-5]",

@@ -251,6 +251,7 @@ def test_a_killed_driver_is_resumed_in_its_own_mlflow_run_and_changes_no_bit(
     assert made.report["MLflow run"] == begun
 
 
+@pytest.mark.slow
 def test_two_workers_reach_the_loss_of_one(
     workspace: Workspace, planned: Inputs, undisturbed: Made, tmp_path: Path
 ) -> None:
