@@ -133,7 +133,7 @@ class LanguageModel(nn.Module):
         if state is not None and documents is not None:
             raise Refusal("documents must be left out where a state is continued, got both")
         positions = self._positions(tokens.shape[1], state)
-        begins = places = None
+        begins = None
         masks: tuple[Tensor, ...] = ()
         if documents is not None:
             begins, places = locate(documents)

@@ -4,7 +4,6 @@ As Gemma 3, but for caps on scores and logits in the place of normed queries and
 turning for all layers, and every second layer in a window.
 """
 
-from collections.abc import Iterator
 from typing import Any
 
 from training.models.configs.attention import AttentionConfig
@@ -12,7 +11,6 @@ from training.models.configs.feed_forward import DenseConfig
 from training.models.configs.norms import Norm
 from training.models.configs.positions import THETA
 from training.models.interchange import gemma3
-from training.models.interchange.conversions import Pair
 from training.models.interchange.family import (
     Family,
     Fields,
@@ -84,14 +82,10 @@ def write(config: ModelConfig) -> dict[str, Any]:
     }
 
 
-def pairs(config: ModelConfig) -> Iterator[Pair]:
-    return gemma3.pairs(config)
-
-
 GEMMA2 = Family(
     model_type="gemma2",
     architecture="Gemma2ForCausalLM",
     read=read,
     write=write,
-    pairs=pairs,
+    pairs=gemma3.pairs,
 )

@@ -21,10 +21,7 @@ from training.models.interchange.family import (
     shortest_pattern,
 )
 from training.models.interchange.llama_like import (
-    attention_pairs,
-    gated_pairs,
-    norm_pairs,
-    outer_pairs,
+    all_pairs,
     read_heads,
     read_sizes,
     write_sizes,
@@ -133,11 +130,7 @@ def write(config: ModelConfig) -> dict[str, Any]:
 
 
 def pairs(config: ModelConfig) -> Iterator[Pair]:
-    yield from outer_pairs(config, LESS_ONE)
-    for index in range(config.num_layers):
-        yield from attention_pairs(index, attention_of(config, index), config.sizes, LESS_ONE)
-        yield from gated_pairs(index)
-        yield from norm_pairs(index, NORMS, LESS_ONE)
+    return all_pairs(config, NORMS, LESS_ONE)
 
 
 GEMMA3 = Family(

@@ -94,3 +94,12 @@ def norm_pairs(index: int, names: dict[str, str], *gain: Step) -> Iterator[Pair]
     """Of layer ``index``: our name of each norm and theirs."""
     for ours, theirs in names.items():
         yield pair(f"blocks.{index}.{ours}.weight", f"model.layers.{index}.{theirs}.weight", *gain)
+
+
+def all_pairs(config: ModelConfig, norms: dict[str, str], *gain: Step) -> Iterator[Pair]:
+    """Of a model of such parts; ``norms`` are its blocks', and ``gain`` is what gains take."""
+    yield from outer_pairs(config, *gain)
+    for index in range(config.num_layers):
+        yield from attention_pairs(index, attention_of(config, index), config.sizes, *gain)
+        yield from gated_pairs(index)
+        yield from norm_pairs(index, norms, *gain)

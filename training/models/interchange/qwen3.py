@@ -10,10 +10,7 @@ from training.models.interchange.conversions import Pair
 from training.models.interchange.family import Family, Fields, attention_of, rope_of_attention
 from training.models.interchange.llama3 import NORMS
 from training.models.interchange.llama_like import (
-    attention_pairs,
-    gated_pairs,
-    norm_pairs,
-    outer_pairs,
+    all_pairs,
     read_heads,
     read_sizes,
     write_sizes,
@@ -62,11 +59,7 @@ def write(config: ModelConfig) -> dict[str, Any]:
 
 
 def pairs(config: ModelConfig) -> Iterator[Pair]:
-    yield from outer_pairs(config)
-    for index in range(config.num_layers):
-        yield from attention_pairs(index, attention_of(config, index), config.sizes)
-        yield from gated_pairs(index)
-        yield from norm_pairs(index, NORMS)
+    return all_pairs(config, NORMS)
 
 
 QWEN3 = Family(

@@ -22,7 +22,6 @@ class Attention(Mixer):
         super().__init__()
         self.config = config
         self.d_head = config.head_width(sizes)
-        self.context = sizes.context_length
         d_query, d_kv = config.num_heads * self.d_head, config.kv_width(sizes)
         self.query = nn.Linear(sizes.d_model, d_query, bias=config.bias)
         self.key = nn.Linear(sizes.d_model, d_kv, bias=config.bias)
