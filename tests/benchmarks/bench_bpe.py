@@ -3,8 +3,9 @@
 Each job runs in a process of its own, on as many cores as it is allowed to see, and measures itself
 from text in memory to merges: ours from an Arrow column, the peers from a list of strings, each as
 it takes them. Imports, reading the text and compiling are outside; compiling is reported apart. The
-jobs take turns, and the best of each counts: what other work on the machine adds is no part of it.
-On one core the seconds are those of the processor, on two those of the clock.
+jobs take turns. On one core the seconds are those of the processor, and the best turn counts: what
+other work on the machine adds is no part of it. On two they are those of the clock, and the turn in
+the middle counts, of both sides: a core that was fast for a moment is no luck that two have.
 
 Before that, on a smaller text, our merges are compared with those of a trainer that counts all
 pairs anew for every merge, and Hugging Face's are followed step by step: each must be a pair of the
@@ -15,6 +16,7 @@ import argparse
 import importlib.util
 import json
 import os
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -86,7 +88,8 @@ def _results(folder: Path, pattern: str, repeats: int) -> list[Result]:
     def rate(name: str, clock: str) -> float | None:
         if name not in taken:
             return None
-        return NUM_BYTES / 1e6 / min(one[clock] for one in taken[name])
+        seconds = [one[clock] for one in taken[name]]
+        return NUM_BYTES / 1e6 / (min(seconds) if clock == "cpu" else statistics.median(seconds))
 
     for name in taken:
         best = {clock: min(one[clock] for one in taken[name]) for clock in ("wall", "cpu")}

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from datalake.config import Refusal
+from training.tokenizer.learning.count_table import PretokenCounts
 from training.tokenizer.learning.pair_merger import merge_pairs
-from training.tokenizer.learning.pretokens import PretokenCounts
 
 NUM_BYTES = 256
 

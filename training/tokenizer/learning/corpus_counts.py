@@ -17,8 +17,9 @@ import pyarrow as pa
 from datalake.tables import Lake, Part
 from datalake.workspace import Workspace
 from training.data.packing import copies
+from training.tokenizer.learning.count_table import PretokenCounts
 from training.tokenizer.learning.counting import counter
-from training.tokenizer.learning.pretokens import PretokenCounts, added_up
+from training.tokenizer.learning.pretokens import added_up
 from training.tokenizer.patterns import class_runs, classes_from_runs
 from training.tokenizer.texts import Texts
 

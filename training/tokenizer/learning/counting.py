@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 
 from datalake.config import Refusal
+from training.tokenizer.learning.count_table import PretokenCounts
 from training.tokenizer.learning.own_pretokens import OwnPretokenCounter
-from training.tokenizer.learning.pretokens import PretokenCounter, PretokenCounts
+from training.tokenizer.learning.pretokens import PretokenCounter
 from training.tokenizer.patterns import PATTERNS
 from training.tokenizer.scanning.scanner import scan_table
 from training.tokenizer.scanning.streaming import safe_blocks, safe_cuts

@@ -10,7 +10,8 @@ import numpy as np
 import pyarrow as pa
 
 from datalake.config import Refusal
-from training.tokenizer.learning.pretokens import PretokenCounts, added_up
+from training.tokenizer.learning.count_table import PretokenCounts
+from training.tokenizer.learning.pretokens import added_up
 from training.tokenizer.patterns import check_pattern, decoded, left_out
 from training.tokenizer.texts import Texts
 

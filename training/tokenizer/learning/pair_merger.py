@@ -37,7 +37,7 @@ import numpy as np
 from datalake.config import Refusal
 from training.compiled import compiled, inlined
 from training.prefetch import prefetch
-from training.tokenizer.learning.pretokens import PretokenCounts, in_threads
+from training.tokenizer.learning.count_table import PretokenCounts, in_threads
 
 MAX_PLACES = (1 << 31) - 1  # int32 numbers them
 

@@ -4,7 +4,7 @@ Most pre-tokens are shorter than that, so one load tells where such a piece ends
 which it is looked up, without a loop or a branch per byte. The comparisons are written in LLVM's
 vector types, which it turns into whatever vector instructions the machine has.
 
-A caller must make sure that ``data[at:at + SIZE]`` exists: these loads check nothing.
+A caller must make sure that ``data[at:at + SIZE]`` exists: nothing is checked here.
 """
 
 # mypy: disallow_untyped_defs=False
@@ -81,6 +81,21 @@ def window_words(typing_context, data, at):
         return context.make_tuple(builder, signature.return_type, words)
 
     return types.UniTuple(types.uint64, 2)(data, types.intp), generate
+
+
+@instruction
+def put_window_words(typing_context, data, at, low, high):
+    """Write the sixteen bytes of two little-endian uint64."""
+
+    def generate(context, builder, signature, arguments):
+        array, at, *words = arguments
+        for offset, word in zip((0, 8), words, strict=True):
+            place = builder.add(at, ir.Constant(at.type, offset))
+            pointer = _pointer(context, builder, signature.args[0], array, place, _WORD)
+            builder.store(word, pointer, align=1)
+        return context.get_dummy_value()
+
+    return types.void(data, types.intp, types.uint64, types.uint64), generate
 
 
 @instruction

@@ -1,4 +1,5 @@
 import time
+import unicodedata
 from itertools import pairwise
 
 import numpy as np
@@ -13,8 +14,9 @@ from tests.training.tokenizer.texts_to_try import CORPUS, texts
 from training.tokenizer.bpe import Tokenizer
 from training.tokenizer.learning import pair_merger
 from training.tokenizer.learning.bpe_trainer import learn_merges
+from training.tokenizer.learning.count_table import PretokenCounts
 from training.tokenizer.learning.pair_merger import merge_pairs
-from training.tokenizer.learning.pretokens import PretokenCounter, PretokenCounts, added_up
+from training.tokenizer.learning.pretokens import PretokenCounter, added_up
 from training.tokenizer.patterns import PATTERNS, character_classes
 from training.tokenizer.texts import Texts
 
@@ -33,6 +35,10 @@ def as_dict(counts: PretokenCounts) -> dict[bytes, int]:
     text, bounds = counts.text.tobytes(), counts.starts.tolist()
     words = [text[a:b] for a, b in pairwise(bounds)]
     return dict(zip(words, counts.counts.tolist(), strict=True))
+
+
+def is_of_old_unicode(text: str) -> bool:
+    return all(unicodedata.category(character) != "Cn" for character in text)
 
 
 # Few letters, so that counts tie, pairs overlap themselves and words repeat.
@@ -226,9 +232,10 @@ def test_progress_is_told_and_the_last_word_is_all(monkeypatch):
 
 
 # Equal to tokenizers' up to the tie rule: each of their merges is of a pair as frequent as any at
-# its step, as ours is the one of them whose bytes are greatest; so without ties all are equal.
+# its step, as ours is the one of them whose bytes are greatest; so without ties all are equal. Only
+# characters of a Unicode that both engines know: a younger letter is a sign to the older one.
 @settings(max_examples=60)
-@given(st.lists(texts | dull, min_size=1, max_size=4))
+@given(st.lists((texts | dull).filter(is_of_old_unicode), min_size=1, max_size=4))
 def test_the_merges_of_tokenizers_are_ours_but_for_the_choice_among_ties(corpus):
     words = naive.count(corpus, "gpt2")
     theirs = hugging_face.train(corpus, PATTERNS["gpt2"], 25)

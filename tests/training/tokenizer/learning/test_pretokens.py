@@ -17,8 +17,9 @@ from tests.training.tokenizer.texts_to_try import CORPUS, PROSE, SOURCE, texts
 from training.data.packing import copies
 from training.tokenizer.learning import counting, own_pretokens
 from training.tokenizer.learning.corpus_counts import count_corpus, spark_counts
+from training.tokenizer.learning.count_table import PretokenCounts
 from training.tokenizer.learning.counting import count_files, counter
-from training.tokenizer.learning.pretokens import PretokenCounter, PretokenCounts, added_up
+from training.tokenizer.learning.pretokens import PretokenCounter, added_up
 from training.tokenizer.patterns import PATTERNS, character_classes
 from training.tokenizer.texts import Texts
 
@@ -154,3 +155,16 @@ def test_spark_counts_the_same_however_the_corpus_is_partitioned(
         found = spark_counts(spark_workspace, version, pattern, CLASSES, max_bytes)
         assert as_dict(found) == wanted
         assert as_dict(count_corpus(spark_workspace, version, pattern, CLASSES)) == wanted
+
+
+@pytest.mark.parametrize("num_words", [0, 1, 12_000])
+def test_tables_of_many_threads_add_up_wherever_their_parts_are_cut(num_words):
+    random = np.random.default_rng(num_words)
+    words = [f" w{n:x}" + "long" * (n % 5) for n in range(num_words)]
+    corpus = ["".join(random.choice(words, 500)) for _ in range(num_words // 40)]
+    counts = PretokenCounter("gpt2", CLASSES, 48)  # some 340 rows a part: words run over every end
+    counts.add(Texts.of(corpus))
+    whole = naive.count(corpus, "gpt2")
+    assert as_dict(counts.counts()) == whole
+    counts.add(Texts.of(corpus))  # and on from there
+    assert as_dict(counts.counts()) == {word: 2 * number for word, number in whole.items()}
