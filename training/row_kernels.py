@@ -51,6 +51,20 @@ def read(  # type: ignore[no-untyped-def]
 
 
 @compiled
+def number_pieces(further, num_tokens, out) -> None:  # type: ignore[no-untyped-def]
+    """``Batch.pieces`` to ``out``: from where further pieces begin and how far rows are filled."""
+    k, length = 0, out.shape[1]
+    for row in range(len(out)):
+        begin, number, first = 0, 0, row * length
+        while k < len(further) and further[k] < first + length:
+            end = further[k] - first
+            out[row, begin:end] = number
+            begin, number, k = end, number + 1, k + 1
+        out[row, begin : num_tokens[row]] = number
+        out[row, num_tokens[row] :] = -1
+
+
+@compiled
 def walk(places, size, a, b, keys, out) -> None:  # type: ignore[no-untyped-def]
     """``order.permuted``: ``places`` and ``out`` are uint64, ``keys`` [as many or 1, rounds]."""
     for i in range(len(places)):

@@ -3,9 +3,10 @@
 The peers are what no loader does: rows that lie one after the other in memory, copied by NumPy.
 ``raw`` copies them as they are, ``tokens[a:b].copy()``, as a batch holds them; ``widened`` makes
 what a model looks up, ``tokens[a:b].astype(np.int64)``, beside a batch whose tokens and pieces were
-made; ``kept`` are peers that keep as many outputs alive as the loader reads ahead. The floor is the
-time that the bytes of a batch take, 2 read and 2 written a token, by NumPy's copy of rows at random
-places.
+made; ``kept`` are peers that keep as many outputs alive as the loader reads ahead. ``row by row``
+is what nanoGPT's loader does: as many rows at random places, each a slice that NumPy widens,
+stacked. The floor is the time that the bytes of a batch take, 2 read and 2 written a token, by
+NumPy's copy of rows at random places.
 
 Times are of the processor, all threads together, and the best of several turns: what else the
 machine does meanwhile counts for neither side. ``cold`` alone is by the clock: the kernel was told
@@ -137,6 +138,19 @@ def _slices(
     return job
 
 
+def _row_by_row(rows: Rows, batch_rows: int) -> Callable[[], None]:
+    """As many tokens as ``Steps`` reads: rows at random places, copied and stacked."""
+    random = np.random.default_rng(2)
+    num_steps = max(1, ROUND_TOKENS // (batch_rows * rows.tokens.shape[1]))
+    tokens, length = rows.tokens.reshape(-1), rows.tokens.shape[1]
+
+    def job() -> None:
+        for starts in (length * random.integers(0, len(rows), (num_steps, batch_rows))).tolist():
+            np.stack([tokens[start : start + length].astype(np.int64) for start in starts])
+
+    return job
+
+
 def _floor(rows: Rows, batch_rows: int) -> float:
     """Tokens a second if nothing but their bytes took time: 2 read, 2 written."""
     tokens = rows.tokens[:batch_rows].size
@@ -172,6 +186,7 @@ def _reading(rows: Rows, batch_rows: int, in_memory: Rows) -> list[Result]:
             "raw": _slices(in_memory, batch_rows, raw),
             "raw, kept": _slices(in_memory, batch_rows, raw, KEPT),
             "widened": _slices(in_memory, batch_rows, widened),
+            "row by row": _row_by_row(rows, batch_rows),
         },
         REPEATS,
     )
@@ -189,9 +204,11 @@ def _reading(rows: Rows, batch_rows: int, in_memory: Rows) -> list[Result]:
         for case, ours, peer in (
             ("step by step, warm", "one by one", "raw"),
             ("step by step, warm", "one by one", "widened"),
+            ("step by step, warm", "one by one", "row by row"),
             ("read ahead, warm", "ahead", "raw, kept"),
             ("read ahead, mixture", "mixed", "raw, kept"),
             ("tokens and pieces made, warm", "made", "widened"),
+            ("tokens and pieces made, warm", "made", "row by row"),
         )
     ]
 
