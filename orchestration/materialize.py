@@ -11,7 +11,7 @@ from pathlib import Path
 import dagster as dg
 
 from datalake.config import Refusal
-from orchestration import freshness, resources
+from orchestration import compiling, freshness, resources
 from orchestration.asset import FORCE, terminal
 from orchestration.assets import steps
 from orchestration.automation import EVERYTHING
@@ -73,12 +73,13 @@ def materialize(select: str | None = None, force: bool = False) -> Outcome:
         job = defs.resolve_job_def(EVERYTHING)
         if selected is not None:
             job = job.get_subset(asset_selection=selected)
-        result = job.execute_in_process(
-            instance=instance,
-            run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
-            tags={FROM_TERMINAL: "true"} | ({FORCE: "true"} if force else {}),
-            raise_on_error=False,
-        )
+        with compiling.ahead() if "signals" in stale else contextlib.nullcontext():
+            result = job.execute_in_process(
+                instance=instance,
+                run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
+                tags={FROM_TERMINAL: "true"} | ({FORCE: "true"} if force else {}),
+                raise_on_error=False,
+            )
         failures = [_cause(event) for event in result.all_events if event.is_step_failure]
         failures += [
             f"{e.asset_key.to_user_string()}: check {e.check_name} did not pass"
