@@ -16,10 +16,9 @@ from pathlib import Path
 import numpy as np
 import torch
 from pydantic import Field, PositiveInt
+from torch import Tensor
 
-from alignment import losses
 from alignment.conversations import PackedRows, pack
-from alignment.losses import Reduction
 from datalake.config import Refusal
 from training import checkpoint, job
 from training.data.loader import Loader
@@ -28,7 +27,7 @@ from training.hardware import Hardware
 from training.inference.checkpointed import load_model
 from training.job import Text
 from training.loop import Part, RunConfig
-from training.losses import answer_log_probs, next_token_loss
+from training.losses import UNSCORED, mean_nats, targets
 from training.models.accounting import answer_flops
 from training.models.language_model import LanguageModel
 from training.parallel.data_parallel import DataParallel
@@ -110,41 +109,43 @@ class FineTuning:
         return load_model(checkpoint.load(self.parent), self.config.model.vocab_size)
 
     def parts(self, model: LanguageModel, step: int) -> Iterator[Part]:
-        config = self.config
+        """One part: conversations and replayed text go through the model together."""
+        config, length = self.config, self.config.row_length
         ids = row_ids(config.seed, step, config.rows_per_step, len(self.rows.tokens))
         own = ids[self.ranks.share(config.rows_per_step)]
         num_answered = int(self.rows.learned[own].sum())
-        total = int(self.rows.learned[ids].sum())
-        # Ranks are averaged, so each rank's sum is divided by its share of the step's tokens.
-        loss = self._loss(model, self.rows, own, total / self.ranks.world)
-        length = config.row_length
-        flops = 3 * self._flops(len(own), num_answered)
-        told = {"answer_nats": float(loss.detach())}
-        yield Part(loss=loss, tokens=len(own) * length, flops=flops, metrics=told)
+        tokens, documents, answers = self._read(self.rows, own)
+        num_rows, flops = len(own), self._flops(len(own), num_answered)
+        wanted = [answers]
         if config.replay_rows:
-            slots = self.ranks.share(config.replay_rows)
             (batch,) = self.replay.read(step)
-            read = batch.first(length).to(self.hardware.device)
-            with self.hardware.autocast():
-                loss = next_token_loss(model, read.tokens, read.pieces, read.has_several)
-            num_tokens = len(slots) * length
-            yield Part(
-                loss=config.replay_weight * loss,
-                tokens=num_tokens,
-                flops=3 * self._flops(len(slots), num_tokens),
-                metrics={"text_nats": float(loss.detach())},
-            )
+            text = batch.first(length).to(self.hardware.device)
+            tokens = torch.cat((tokens, text.tokens))
+            documents = torch.cat((documents, text.pieces))
+            nothing = torch.full_like(tokens[:, 1:], UNSCORED)
+            wanted = [nothing.clone(), nothing]
+            wanted[0][:num_rows] = answers
+            wanted[1][num_rows:] = targets(text.tokens, text.pieces)
+            replayed = len(tokens) - num_rows
+            num_rows, flops = len(tokens), flops + self._flops(replayed, replayed * length)
+        with self.hardware.autocast():
+            answer_nats, *text_nats = mean_nats(model, tokens, documents, wanted)
+            # Ranks are averaged, so each rank's sum is divided by its share of the step's tokens.
+            share = num_answered * self.ranks.world / int(self.rows.learned[ids].sum())
+            loss = answer_nats * share
+            told = {"answer_nats": float(loss.detach())}
+            if text_nats:
+                loss = loss + config.replay_weight * text_nats[0]
+                told["text_nats"] = float(text_nats[0].detach())
+        yield Part(loss=loss, tokens=num_rows * length, flops=3 * flops, metrics=told)
 
-    def _loss(
-        self, model: LanguageModel, rows: PackedRows, ids: np.ndarray, total: float
-    ) -> torch.Tensor:
+    def _read(self, rows: PackedRows, ids: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
+        """(tokens, conversations [rows, row_length + 1], answers to predict [rows, row_length])."""
         device = self.hardware.device
         tokens = torch.from_numpy(rows.tokens[ids].astype(np.int64)).to(device)
         learned = torch.from_numpy(rows.learned[ids]).to(device)
         conversation = torch.from_numpy(rows.conversation[ids]).to(device)
-        with self.hardware.autocast():
-            log_probs, mask = answer_log_probs(model, tokens, learned, conversation)
-            return losses.sft(log_probs, mask, Reduction("tokens", total=total))
+        return tokens, conversation, torch.where(learned[:, 1:], tokens[:, 1:], UNSCORED)
 
     @torch.no_grad()
     def end(self, model: LanguageModel) -> Mapping[str, float]:
@@ -156,7 +157,10 @@ class FineTuning:
         nats = 0.0
         for first in range(0, len(own), self.config.rows_per_step):
             ids = own[first : first + self.config.rows_per_step]
-            nats += float(self._loss(model, rows, ids, total))
+            tokens, documents, answers = self._read(rows, ids)
+            with self.hardware.autocast():
+                (mean,) = mean_nats(model, tokens, documents, [answers])
+            nats += float(mean) * int(rows.learned[ids].sum()) / total
         return {
             "loss": sum(self.ranks.gather(nats)),
             "held-out answer tokens": total,

@@ -1,5 +1,7 @@
 """What training minimises and evaluation sums: negative log-likelihood of the next token."""
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -41,6 +43,28 @@ def next_token_loss(
         loss = loss + route.penalty(counted)
         route.count(counted)
     return loss
+
+
+def mean_nats(
+    model: LanguageModel, tokens: Tensor, documents: Tensor, wanted: Sequence[Tensor]
+) -> list[Tensor]:
+    """Mean nats of several choices of targets in one pass: a scalar to differentiate for each.
+
+    ``tokens`` and ``documents``, which keeps the documents of a row apart, are [batch, time + 1].
+    Each of ``wanted`` [batch, time] says what is predicted at each place, or UNSCORED; logits are
+    made at the others alone.
+    """
+    hidden = _hidden(model, tokens, documents)
+    softcap = model.config.logit_softcap
+    means = []
+    for predicted in wanted:
+        chosen = predicted.flatten()
+        places = (chosen != UNSCORED).nonzero().flatten()
+        states = hidden.index_select(0, places)
+        means.append(
+            linear_cross_entropy(states, model.head_weight, chosen[places], softcap=softcap)
+        )
+    return means
 
 
 @torch.no_grad()

@@ -39,7 +39,7 @@ from training.inference.checkpointed import load_model
 from training.inference.sampling import generate
 from training.job import CONTROL
 from training.loop import TrainResult, finished
-from training.losses import answer_log_probs
+from training.losses import answer_log_probs, next_token_loss
 from training.parallel.data_parallel import DataParallel
 from training.tokenizer.chat import END_OF_TURN
 
@@ -197,14 +197,20 @@ def test_the_loss_of_two_ranks_is_the_token_mean_of_their_rows(base: Path) -> No
     torch.testing.assert_close(torch.stack(of_ranks).mean(), part.loss.detach())
 
 
-def test_replayed_text_is_a_part_of_its_own_with_its_weight(base: Path) -> None:
+def test_replayed_text_counts_with_its_weight_beside_the_answers(base: Path) -> None:
     objective = tuning(base, replay_rows=4)
     model = objective.begin(CPU, DataParallel())
-    answers, text = objective.parts(model, 0)
-    assert set(answers.metrics) == {"answer_nats"} and set(text.metrics) == {"text_nats"}
-    assert float(text.loss.detach()) == pytest.approx(0.5 * text.metrics["text_nats"])
-    assert text.tokens == 4 * 64
-    assert answers.flops + text.flops == pytest.approx(objective.flops_per_step, rel=0.01)
+    (both,) = objective.parts(model, 0)
+    plain = tuning(base)
+    plain.begin(CPU, DataParallel())
+    (alone,) = plain.parts(model, 0)
+    text = objective.replay.read(0)[0].first(64)
+    nats = next_token_loss(model, text.tokens, text.pieces).detach()
+    assert both.metrics["answer_nats"] == pytest.approx(alone.metrics["answer_nats"], rel=1e-5)
+    assert both.metrics["text_nats"] == pytest.approx(float(nats), rel=1e-5)
+    torch.testing.assert_close(both.loss.detach(), alone.loss.detach() + 0.5 * nats)
+    assert both.tokens == alone.tokens + 4 * 64
+    assert both.flops == pytest.approx(objective.flops_per_step, rel=0.01)
 
 
 def test_replay_keeps_what_the_model_knew_of_text(base: Path, tmp_path: Path) -> None:
