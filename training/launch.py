@@ -4,6 +4,10 @@ The function gets its settings, its rank and the number of ranks, and what rank 
 back. torch.distributed is ready when it starts: gloo on processors, NCCL on accelerators. It finds
 its own last checkpoint, so a retry is simply another call of it.
 
+Every rank is an actor in a placement group. Ray Train would give the same and more, and starts five
+processes of its own beside the workers for it, each of which imports torch: two workers that do
+nothing took 14 s so on two processors, and take 6 s here.
+
 Ray is started once per process and shared by all calls. Embedded, it writes below
 ``<home>/ray/<session>``; a driver that was killed leaves helper processes behind, and the next
 start ends those, told by the files that they hold open for writing in a session nobody owns.
@@ -14,12 +18,14 @@ import contextlib
 import fcntl
 import logging
 import os
+import re
 import secrets
 import shutil
 import signal
+import socket
 import time
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,14 +34,14 @@ from datalake.workspace import Workspace
 
 _OWN_ENVIRONMENT = {  # read by Ray when it is imported or started
     "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_TRAIN_V2_ENABLED": "1",
     "RAY_worker_niceness": "0",  # by default workers run at nice 15, behind everything else
-    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "600",  # 60 s are too few on a loaded machine
-    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.25",  # also how late the end of a run is noticed
-    # Errors of the cluster reach the caller as exceptions; this keeps them off its terminal.
+    # Errors of the cluster reach the caller as exceptions; these keep them off its terminal.
     "RAY_DEDUP_LOGS_SKIP_REGEX": ".",
+    "RAY_IGNORE_UNHANDLED_ERRORS": "1",  # of ranks that were ended because another one failed
 }
+_START_SECONDS = 600.0  # that a cluster has to find place for all workers
 _SOCKET_FOLDER = Path("/tmp")  # a socket's path may have 107 bytes, a workspace's name any number
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")  # in what Ray says of failures
 _KEPT_SESSIONS = 3  # of which the logs stay
 
 Task = Callable[[Any, int, int], Any]  # (settings, rank, world) -> value
@@ -66,7 +72,6 @@ def run(
     """
     _connect(workspace)
     import ray
-    from ray.train.v2.api.exceptions import TrainingFailedError
 
     from training.hardware import worker_environment
 
@@ -76,86 +81,154 @@ def run(
             f"workers * threads must be at most the {total['CPU']:.0f} processors here, "
             f"got {workers} and {threads}"
         )
-    use_gpu = total.get("GPU", 0) >= workers
+    needs = {"CPU": float(threads)} | ({"GPU": 1.0} if total.get("GPU", 0) >= workers else {})
     variables = {**worker_environment(threads), **(environment or {})}
     for attempt in range(retries + 1):
-        trainer = _trainer(task, settings, name, workspace, workers, threads, use_gpu, variables)
         try:
-            return _fit(trainer).return_value
-        except TrainingFailedError as error:
-            if workspace.ray_address is None:
-                # The processors of a failed run are sometimes never given back, and the next one
-                # waits for them in vain: a session of our own is begun anew.
-                ray.shutdown()
-            for failure in getattr(error, "worker_failures", {}).values():
-                if isinstance(failure, Refusal):
-                    raise failure from None
+            return _run_once(task, settings, name, workers, needs, variables)
+        except ray.exceptions.RayError as error:
+            if isinstance(cause := getattr(error, "cause", None), Refusal):
+                raise cause from None
+            said = _COLOUR.sub("", str(error)).strip()
             if attempt == retries:
                 tries = f"after {attempt + 1} attempts" if attempt else "at the first attempt"
-                raise LaunchError(f"{name} failed {tries}\n{error}") from None
-            last_line = str(error).strip().splitlines()[-1]
+                raise LaunchError(f"{name} failed {tries}\n{said}") from None
+            last_line = said.splitlines()[-1].strip()
             workspace.say(f"{name}: a worker failed ({last_line}); going on from its checkpoint")
             _connect(workspace)
     raise AssertionError("unreachable: the last attempt returns or raises")
 
 
-def _fit(trainer: Any) -> Any:
-    """``trainer.fit()`` in a thread of its own.
-
-    In the main thread it would take over SIGINT for the rest of the process's life. Whatever
-    interrupts the wait, such as Ctrl-C, ends the session and with it the workers.
-    """
-    import ray
-
-    with ThreadPoolExecutor(1) as pool:
-        result = pool.submit(trainer.fit)
-        try:
-            result.exception()
-        except BaseException:
-            ray.shutdown()
-            raise
-        return result.result()
-
-
-def _trainer(
+def _run_once(
     task: Task,
     settings: Any,
     name: str,
-    workspace: Workspace,
     workers: int,
-    threads: int,
-    use_gpu: bool,
+    needs: dict[str, float],
     environment: dict[str, str],
 ) -> Any:
-    from ray.train.v2.api.config import FailureConfig, RunConfig, ScalingConfig
-    from ray.train.v2.torch.torch_trainer import TorchTrainer
+    """One attempt; when a rank fails, or the wait is interrupted, all of them are ended."""
+    import ray
+    from ray.util.placement_group import placement_group, remove_placement_group
+    from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-    return TorchTrainer(
-        _on_worker,
-        train_loop_config={"task": task, "settings": settings, "threads": threads},
-        scaling_config=ScalingConfig(
-            num_workers=workers,
-            use_gpu=use_gpu,
-            resources_per_worker={"CPU": threads, **({"GPU": 1} if use_gpu else {})},
-        ),
-        run_config=RunConfig(
-            name=name,
-            storage_path=str(workspace.folder("ray/storage")),
-            failure_config=FailureConfig(max_failures=0),
-            worker_runtime_env={"env_vars": environment},
-        ),
-    )
+    group = placement_group([needs] * workers, strategy="PACK", name=name)
+    ranks: list[Any] = []
+    try:
+        if not group.wait(_START_SECONDS):
+            raise LaunchError(
+                f"{name} found no place for {workers} workers of {needs} in {_START_SECONDS:.0f} s"
+            )
+        for rank in range(workers):
+            actor = ray.remote(_Worker).options(
+                num_cpus=needs["CPU"],
+                num_gpus=needs.get("GPU", 0),
+                runtime_env={"env_vars": environment},
+                scheduling_strategy=PlacementGroupSchedulingStrategy(group, rank),
+            )
+            ranks.append(actor.remote())
+        places = _all_of([rank.place.remote() for rank in ranks])
+        given = ray.put((task, settings))
+        threads = int(needs["CPU"])
+        return _all_of(
+            [rank.run.remote(given, number, places, threads) for number, rank in enumerate(ranks)]
+        )[0]
+    finally:
+        if ray.is_initialized():
+            for rank in ranks:
+                ray.kill(rank)
+            remove_placement_group(group)
 
 
-def _on_worker(given: dict[str, Any]) -> Any:
-    """The body of every worker: its rank and threads, then the task."""
-    import ray.train
+def _all_of(pending: Sequence[Any]) -> list[Any]:
+    """The values of all ranks, or as soon as one fails its failure.
 
-    from training.hardware import apply_threads
+    A rank that dies takes the connections of others with it, whose failures may be told first.
+    """
+    import ray
 
-    apply_threads(given["threads"])
-    context = ray.train.get_context()
-    return given["task"](given["settings"], context.get_world_rank(), context.get_world_size())
+    left = list(pending)
+    while left:
+        done, left = ray.wait(left)
+        if failures := _failures(done):
+            if left:
+                failures += _failures(ray.wait(left, num_returns=len(left), timeout=1.0)[0])
+            raise min(failures, key=_closeness)
+    return list(ray.get(list(pending)))
+
+
+def _failures(done: Sequence[Any]) -> list[Exception]:
+    import ray
+
+    found: list[Exception] = []
+    for one in done:
+        try:
+            ray.get(one)
+        except ray.exceptions.RayError as error:
+            found.append(error)
+    return found
+
+
+def _closeness(failure: Exception) -> int:
+    """The smaller, the nearer is a failure to the cause of all."""
+    from ray.exceptions import RayActorError
+
+    if isinstance(getattr(failure, "cause", None), Refusal):
+        return 0
+    return 1 if isinstance(failure, RayActorError) else 2
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where a rank runs."""
+
+    node: str
+    address: str
+    port: int  # that is free there
+    accelerators: tuple[str, ...]  # the rank's own, as the node numbers them
+
+
+class _Worker:
+    """A rank, in a process of its own."""
+
+    def place(self) -> _Place:
+        import ray
+
+        context = ray.get_runtime_context()
+        with socket.socket() as free:
+            free.bind(("", 0))
+            port = free.getsockname()[1]
+        accelerators = tuple(map(str, context.get_accelerator_ids().get("GPU", ())))
+        return _Place(context.get_node_id(), ray.util.get_node_ip_address(), port, accelerators)
+
+    def run(
+        self, given: tuple[Task, Any], rank: int, places: Sequence[_Place], threads: int
+    ) -> Any:
+        """What the task returns, with torch.distributed ready among all ranks."""
+        task, settings = given
+        own = places[rank]
+        if own.accelerators:
+            # Ranks of a node see each other's accelerators: NCCL copies from one to the other.
+            here = [a for place in places if place.node == own.node for a in place.accelerators]
+            os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(here)
+        import torch
+        from torch import distributed
+
+        from training.hardware import apply_threads
+
+        if own.accelerators:
+            torch.cuda.set_device(here.index(own.accelerators[0]))
+        apply_threads(threads)
+        first = places[0]
+        distributed.init_process_group(
+            "nccl" if own.accelerators else "gloo",
+            init_method=f"tcp://{first.address}:{first.port}",
+            rank=rank,
+            world_size=len(places),
+        )
+        value = task(settings, rank, len(places))
+        distributed.destroy_process_group()  # where a task fails, others may still wait for it
+        return value
 
 
 def _connect(workspace: Workspace) -> None:
