@@ -13,7 +13,6 @@ import sys
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
@@ -21,7 +20,10 @@ from datalake.config import Refusal
 
 UNSCORED = -100  # the target of a row that counts for nothing
 
-CHUNK_ROWS = 512  # a chunk of 8k logits in bf16 is 8 MB
+# Rows of a chunk. Of 1,024 rows of 64 channels and 8k logits, forward and backward in bf16 take
+# 36 ms in chunks of 128 and 28 in chunks of 512 on one core: fewer sums of the head's gradient.
+# Without gradients, in float32, chunks that stay in its cache are best: 67 ms against 87 of 4,096.
+CHUNK_ROWS, SCORED_ROWS = 512, 128
 
 
 def linear_cross_entropy(
@@ -48,7 +50,7 @@ def token_nats(
     hidden: Tensor,
     weight: Tensor,
     targets: Tensor,
-    chunk_rows: int = CHUNK_ROWS,
+    chunk_rows: int = SCORED_ROWS,
     softcap: float | None = None,
 ) -> Tensor:
     """Each row's -log softmax(hidden @ weight^T)[target], [rows], in float32; no gradient.
@@ -56,6 +58,8 @@ def token_nats(
     0 where the target is ``UNSCORED``; ``softcap`` as there.
     """
     nats = torch.empty(len(targets), dtype=torch.float32, device=hidden.device)
+    unscored = targets == UNSCORED
+    places = targets.masked_fill(unscored, 0)[:, None]
     with torch.autocast(hidden.device.type, enabled=False):
         w = weight.float()
         for start in range(0, len(targets), chunk_rows):
@@ -63,10 +67,10 @@ def token_nats(
             logits = hidden[part].float() @ w.T
             if softcap is not None:
                 logits = logits.div_(softcap).tanh_().mul_(softcap)
-            nats[part] = F.cross_entropy(
-                logits, targets[part], reduction="none", ignore_index=UNSCORED
-            )
-    return nats
+            own, top = logits.gather(1, places[part]), logits.amax(1, keepdim=True)
+            total = logits.sub_(top).exp_().sum(1, keepdim=True)
+            nats[part] = (total.log_() + (top - own)).squeeze(1)
+    return nats.masked_fill_(unscored, 0)
 
 
 class _LinearCrossEntropy(torch.autograd.Function):
