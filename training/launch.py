@@ -6,7 +6,7 @@ its own last checkpoint, so a retry is simply another call of it.
 
 Every rank is an actor in a placement group. Ray Train would give the same and more, and starts five
 processes of its own beside the workers for it, each of which imports torch: two workers that do
-nothing took 14 s so on two processors, and take 6 s here.
+nothing took 12 to 14 s so on two processors, and take 5 s here.
 
 Ray is started once per process and shared by all calls. Embedded, it writes below
 ``<home>/ray/<session>``; a driver that was killed leaves helper processes behind, and the next

@@ -98,6 +98,7 @@ def save(model: LanguageModel, tokenizer: Tokenizer | None, folder: Path | str) 
         weights = dict(_theirs(model, family))
         _write_json(draft / CONFIG, _config(family, fields, weights, tokenizer))
         save_file(weights, draft / WEIGHTS, {"format": "pt"})
+        shutil.copymode(draft / CONFIG, draft / WEIGHTS)  # safetensors gives it to its owner alone
         if tokenizer is not None:
             interchange.save(tokenizer, draft)
         draft.chmod(0o755)

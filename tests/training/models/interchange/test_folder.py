@@ -48,6 +48,11 @@ def test_a_saved_model_is_loaded_again_to_the_bit(llama: tuple[LanguageModel, Pa
     assert torch.equal(again(tokens(2, 9)), model(tokens(2, 9)))
 
 
+def test_who_may_read_the_config_may_read_the_weights(llama: tuple[LanguageModel, Path]) -> None:
+    _, path = llama
+    assert (path / folder.WEIGHTS).stat().st_mode == (path / folder.CONFIG).stat().st_mode
+
+
 def test_weights_of_half_precision_are_read_as_float32(llama: tuple[LanguageModel, Path]) -> None:
     _, path = llama
     weights = load_file(path / "model.safetensors")
