@@ -24,6 +24,11 @@ def keep_apart() -> None:
         os.environ.setdefault(_FOLDER, str(place / f"numba-{_digest()}"))
 
 
+def folder() -> Path | None:
+    """Where this process keeps what is compiled; None where numba chooses a place a file."""
+    return Path(os.environ[_FOLDER]) if _FOLDER in os.environ else None
+
+
 def _digest() -> str:
     digest = hashlib.blake2b(digest_size=8)
     for room in _ROOMS:

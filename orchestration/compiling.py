@@ -7,16 +7,15 @@ of the run on, while fetching leaves processors idle. What it compiles is what t
 if it fails or is late, they do it themselves.
 """
 
-import os
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import pyarrow as pa
 
+from datalake import compiled
 from orchestration import resources
 from orchestration.recipe import Recipe
 
@@ -36,8 +35,8 @@ _DONE = "compiled"  # a file beside what was compiled
 @contextmanager
 def ahead() -> Iterator[None]:
     """Compile beside the block, unless it was done; ends with the block."""
-    kept = Path(os.environ.get("NUMBA_CACHE_DIR", ""))
-    if not os.environ.get("NUMBA_CACHE_DIR") or (kept / _DONE).exists():
+    kept = compiled.folder()
+    if kept is None or (kept / _DONE).exists():
         yield
         return
     log = resources.home() / "logs" / "compiling.log"
@@ -126,7 +125,8 @@ def main() -> None:
     began = time.perf_counter()
     for name in compile_all(resources.recipe()):
         print(f"{name}: {time.perf_counter() - began:.1f} s", flush=True)
-    (Path(os.environ["NUMBA_CACHE_DIR"]) / _DONE).touch()
+    if kept := compiled.folder():
+        (kept / _DONE).touch()
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import yaml
 
 from datalake.config import Refusal
 from orchestration.recipe import RECIPES, find_recipe, load_recipe
+from training.scaling.sweep import design
 
 
 def write(folder: Path, text: str) -> str:
@@ -17,7 +18,9 @@ def write(folder: Path, text: str) -> str:
 
 @pytest.mark.parametrize("path", sorted(RECIPES.glob("*.yaml")), ids=lambda path: path.stem)
 def test_every_recipe_that_comes_with_tarn_is_valid(path: Path) -> None:
-    assert load_recipe(path.stem).name == path.stem
+    recipe = load_recipe(path.stem)
+    assert recipe.name == path.stem
+    assert design(recipe.training.scaling_runs)  # whose smallest run its budget pays for
 
 
 def test_a_recipe_that_extends_another_differs_only_where_it_speaks(tmp_path: Path) -> None:

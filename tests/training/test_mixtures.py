@@ -190,7 +190,7 @@ def test_the_shares_of_small_runs_reach_the_corpus_through_data(
     assert shares["code"] > 0.5 > float(fit.report["natural share of code"])
     said = json.loads((workspace.home / FITTED).read_text())
     assert said["from"]["mixture_runs"] == [made.version]
-    assert set(said["from"]) == {"mixture_runs", "tokens", "corpus"}
+    assert set(said["from"]) == {"mixture_runs", "tokens", "encoded", "corpus"}
     assert said["predicted"]["significant"] and said["predicted"]["gain_low"] > 0
     fitted = FittedConfig(kind="fitted", shares={"code": 0.5, "web": 0.5})
     weights = source_weights(fitted, {"code": 100, "web": 100}, shares)

@@ -28,7 +28,7 @@ from training.models.presets.by_name import PRESETS
 from training.models.variants import Layer, ModelConfig, parts
 
 SIZES = Sizes(d_model=32, context_length=24, vocab_size=61)
-NUM_MIXED, NUM_WIDE = 25, 75
+NUM_MIXED, NUM_WIDE = 27, 75
 CANDIDATES = 6  # models drawn for each that is taken
 CASE_LAYERS = 3
 # Small numbers by the name of a field; where it may be left out, None is one of them.
