@@ -95,7 +95,6 @@ def run(
                 raise LaunchError(f"{name} failed {tries}\n{said}") from None
             last_line = said.splitlines()[-1].strip()
             workspace.say(f"{name}: a worker failed ({last_line}); going on from its checkpoint")
-            _connect(workspace)
     raise AssertionError("unreachable: the last attempt returns or raises")
 
 
